@@ -144,10 +144,7 @@ impl Anchor {
 
     /// The `index`-th period, counted from the anchor's own, which is 0.
     pub fn period(&self, cadence: Cadence, index: i64) -> Period {
-        Period {
-            from: self.zone.start_of(self.start_date(cadence, index)),
-            to: self.zone.start_of(self.start_date(cadence, index + 1)),
-        }
+        Period { from: self.zone.start_of(self.start_date(cadence, index)), to: self.zone.start_of(self.start_date(cadence, index + 1)) }
     }
 
     /// The period that holds an instant.

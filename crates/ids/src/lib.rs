@@ -183,7 +183,9 @@ mod tests {
     #[test]
     fn refuses_other_kinds_and_malformed_suffixes() {
         assert_eq!("ten_01h455vb4pex5vsknk084sn02q".parse::<ApiKeyId>(), Err(ParseIdError::Prefix { expected: "key" }));
-        for suffix in ["", "01h455vb4pex5vsknk084sn02", "81h455vb4pex5vsknk084sn02q", "01H455VB4PEX5VSKNK084SN02Q", "01h455vb4pex5vsknk084sn02u"] {
+        for suffix in
+            ["", "01h455vb4pex5vsknk084sn02", "81h455vb4pex5vsknk084sn02q", "01H455VB4PEX5VSKNK084SN02Q", "01h455vb4pex5vsknk084sn02u"]
+        {
             assert_eq!(format!("key_{suffix}").parse::<ApiKeyId>(), Err(ParseIdError::Suffix { prefix: "key" }), "{suffix}");
         }
     }
