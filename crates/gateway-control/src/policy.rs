@@ -1,0 +1,297 @@
+//! What a gateway must know, and how it learns it (SEMANTICS P1 to P4).
+//!
+//! The feed is list-then-watch: a [`PolicyEvent::Snapshot`] line, all entries, a [`PolicyEvent::Synced`] line, then changes as they are committed,
+//! and a heartbeat each second. A gateway that names an epoch and a generation which the portal knows is sent the changes only.
+
+use calendar::{Cadence, Timestamp};
+use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, NamespaceId, PlanVersionId, RouteId, ServiceId, SubscriptionId, Uuid};
+use quota::{QuotaLimit, RateLimit};
+use serde::{Deserialize, Serialize};
+
+use crate::{credential::KeyDigest, units::Micros, usage::Mode};
+
+/// The rising number of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+/// One line of the feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum PolicyEvent {
+    /// All entries follow; what the gateway knew before is void once `synced` has come.
+    Snapshot {
+        /// [`crate::FORMAT`].
+        format: u16,
+        /// Changes when the portal's database was restored.
+        epoch: Uuid,
+    },
+    /// The changes since the named generation follow.
+    Resume {
+        /// [`crate::FORMAT`].
+        format: u16,
+        /// The epoch of the generations.
+        epoch: Uuid,
+    },
+    /// One entry, new, changed or removed.
+    Entry(PolicyEntry),
+    /// Everything up to this generation has been sent; the gateway is in sync and puts the entries in force together.
+    Synced {
+        /// The generation that is complete.
+        generation: Generation,
+    },
+    /// Sent each second while nothing changes.
+    Heartbeat {
+        /// The newest generation.
+        generation: Generation,
+        /// The portal's clock.
+        now: Timestamp,
+    },
+}
+
+/// One thing a gateway must know, under the generation that last changed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyEntry {
+    /// The generation of its last change.
+    pub generation: Generation,
+    /// What it is about.
+    pub id: EntryId,
+    /// Its present state; `None` when it is gone.
+    pub body: Option<EntryBody>,
+}
+
+/// What an entry is about. A kind and the UUID of the entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntryId {
+    /// What kind of thing.
+    pub kind: EntryKind,
+    /// Which one.
+    pub id: Uuid,
+}
+
+/// The kinds of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// [`Settings`]
+    Settings,
+    /// [`Service`]
+    Service,
+    /// [`Route`]
+    Route,
+    /// [`PlanVersion`]
+    PlanVersion,
+    /// [`Subscription`]
+    Subscription,
+    /// [`ApiKey`]
+    ApiKey,
+}
+
+/// The present state of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EntryBody {
+    /// Of the whole installation; its id is the nil UUID.
+    Settings(Settings),
+    /// A backend.
+    Service(Service),
+    /// A match rule.
+    Route(Route),
+    /// What a plan version allows.
+    PlanVersion(PlanVersion),
+    /// Who is on which plan version.
+    Subscription(Subscription),
+    /// A credential of an application.
+    ApiKey(ApiKey),
+}
+
+/// What holds for the whole installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Browser origins that may call through the gateway (the portal's own, for its try-it console).
+    pub cors_origins: Vec<String>,
+    /// Where a caller is sent to upgrade its plan; put into denials.
+    pub upgrade_url: String,
+}
+
+/// A backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id.
+    pub id: ServiceId,
+    /// Its name, for people.
+    pub name: String,
+    /// Where live calls go: `http://host[:port][/base]`.
+    pub upstream: String,
+    /// Where test calls go; without it, test keys are refused on its routes.
+    pub sandbox: Option<String>,
+    /// How long the gateway waits for a connection, in milliseconds.
+    pub connect_timeout_ms: u32,
+    /// How long it waits for the head of the answer, in milliseconds.
+    pub first_byte_timeout_ms: u32,
+}
+
+/// A match rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Its id.
+    pub id: RouteId,
+    /// The API product that it belongs to.
+    pub product: ApiProductId,
+    /// The product's slug, for people.
+    pub product_slug: String,
+    /// The backend.
+    pub service: ServiceId,
+    /// The method, upper case; `None` for all.
+    pub method: Option<String>,
+    /// The path that callers use: literal segments and `{name}` for one segment, such as `/weather/v1/forecast/{city}`; a last segment `{*rest}`
+    /// matches all that follows.
+    pub path: String,
+    /// The prefix of the path that is removed before the rest is appended to the upstream's base path, such as `/weather`.
+    pub strip_prefix: String,
+    /// The group that rate limits may name.
+    pub group: Option<String>,
+    /// What a call is measured by. Empty: counted by nothing, never billed.
+    pub meters: Vec<RouteMeter>,
+}
+
+/// How a call on a route moves a meter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteMeter {
+    /// The meter.
+    pub meter: MeterId,
+    /// Where the units come from.
+    pub source: UnitSource,
+    /// Units when the source is missing or malformed.
+    pub default_units: Micros,
+    /// More is clamped to this, counted and alerted. It is also what is reserved at admission (Q4).
+    pub max_units: Micros,
+}
+
+/// Where the units of a call come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum UnitSource {
+    /// One unit a call.
+    Call,
+    /// A number in a header of the upstream's answer.
+    Header {
+        /// The header's name, lower case.
+        name: String,
+    },
+    /// A number in a trailer of the upstream's answer; a header of that name is read too.
+    Trailer {
+        /// The trailer's name, lower case.
+        name: String,
+    },
+    /// The bytes of the answer's body as sent.
+    ResponseBytes,
+    /// Messages of a WebSocket, both ways.
+    Messages,
+    /// Seconds that the exchange lasted.
+    Seconds,
+}
+
+/// What a plan version allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanVersion {
+    /// Its id.
+    pub id: PlanVersionId,
+    /// The plan's slug.
+    pub plan: String,
+    /// The API products that it covers.
+    pub products: Vec<ApiProductId>,
+    /// How fast.
+    pub rate_limits: Vec<RateLimit>,
+    /// How much per period.
+    pub quotas: Vec<QuotaLimit>,
+    /// How long a quota period lasts.
+    pub cadence: Cadence,
+    /// Which answers count.
+    pub billable: BillableRule,
+}
+
+/// Which statuses are billable (M8). Only an answer whose head came from the upstream can be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BillableRule {
+    /// Inclusive ranges of statuses that are billable.
+    pub statuses: Vec<(u16, u16)>,
+    /// Statuses inside those ranges that are not.
+    pub except: Vec<u16>,
+}
+
+impl Default for BillableRule {
+    /// 2xx, 3xx and 4xx other than 401, 403 and 429; 5xx never.
+    fn default() -> Self {
+        Self { statuses: vec![(200, 499)], except: vec![401, 403, 429] }
+    }
+}
+
+impl BillableRule {
+    /// Whether an answer of the upstream with this status is billable. A switch of protocols (101) is the start of a metered exchange and counts.
+    pub fn bills(&self, status: u16) -> bool {
+        let inside = self.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status));
+        status == 101 || (inside && status < 500 && !self.except.contains(&status))
+    }
+}
+
+/// Who is on which plan version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// The tenant's namespace.
+    pub namespace: NamespaceId,
+    /// The application whose keys it covers.
+    pub application: ApplicationId,
+    /// What it is on.
+    pub plan_version: PlanVersionId,
+    /// Whether it lets calls through.
+    pub state: SubscriptionState,
+    /// The date from which periods are counted, `YYYY-MM-DD`.
+    pub anchor_date: String,
+    /// The IANA time zone in which days start, frozen for the subscription's running period.
+    pub time_zone: String,
+}
+
+/// Whether a subscription lets calls through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionState {
+    /// Yes.
+    Active,
+    /// No: paused by its owner or an operator (403).
+    Paused,
+    /// No: payment is overdue (402).
+    PaymentOverdue,
+}
+
+/// A credential of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// SHA-256 of its text.
+    pub digest: KeyDigest,
+    /// The tenant's namespace.
+    pub namespace: NamespaceId,
+    /// The application.
+    pub application: ApplicationId,
+    /// Live or test.
+    pub mode: Mode,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_rule_bills_what_the_semantics_say() {
+        let rule = BillableRule::default();
+        for (status, bills) in [(101, true), (200, true), (304, true), (404, true), (401, false), (403, false), (429, false), (500, false), (503, false), (100, false)] {
+            assert_eq!(rule.bills(status), bills, "{status}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What every part shares, and the assembly of the router.
+
+use std::sync::Arc;
+
+use axum::{Router, extract::DefaultBodyLimit};
+use calendar::{Clock, Timestamp};
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+
+use crate::{Config, api, control, db::Tx, error::Result, web};
+
+/// The largest body that an edge reads unless a route says otherwise.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// What every part shares. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Postgres.
+    pub pool: PgPool,
+    /// Where `now` comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Settings.
+    pub config: Arc<Config>,
+    /// Raised after a commit in this process that may have changed policy, so that the publisher need not wait for its next look.
+    pub policy_wake: Arc<Notify>,
+    /// Raised after a commit in this process that queued a job.
+    pub jobs_wake: Arc<Notify>,
+}
+
+impl App {
+    /// Brings the parts together.
+    pub fn new(pool: PgPool, clock: Arc<dyn Clock>, config: Config) -> Self {
+        Self { pool, clock, config: Arc::new(config), policy_wake: Arc::default(), jobs_wake: Arc::default() }
+    }
+
+    /// The current instant. An edge reads it once a request.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Opens a transaction.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(self.pool.begin().await?)
+    }
+
+    /// Commits, and wakes those who wait for what it may have changed.
+    pub async fn commit(&self, tx: Tx) -> Result<()> {
+        tx.commit().await?;
+        self.policy_wake.notify_waiters();
+        self.jobs_wake.notify_one();
+        Ok(())
+    }
+}
+
+/// All that the portal serves on its one port.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .merge(web::router(&app))
+        .merge(api::router(&app))
+        .merge(control::router(&app))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(web::failure::panicked))
+        .layer(TraceLayer::new_for_http())
+        .with_state(app)
+}

@@ -1,0 +1,7 @@
+//! People: users, passwords, sessions, tokens, and the actor that every operation asks.
+
+pub mod actor;
+pub mod session;
+mod store;
+
+pub use actor::{Actor, ActorKind, Permission, Role};

@@ -1,0 +1,108 @@
+//! All SQL of this domain.
+
+use calendar::Timestamp;
+use ids::{TenantId, UserId};
+
+use super::{
+    Role,
+    session::{Flash, NewSession, Session, SessionTenant},
+};
+use crate::{db::Tx, error::Result};
+
+pub(super) async fn insert_session(tx: &mut Tx, digest: &[u8], csrf_secret: &[u8], input: &NewSession, now: Timestamp) -> Result<()> {
+    let user_agent = input.user_agent.as_deref().map(|text| text.chars().take(300).collect::<String>());
+    sqlx::query!(
+        "INSERT INTO sessions (digest, user_id, csrf_secret, created_at, last_seen_at, expires_at, user_agent, ip)
+         VALUES ($1, $2, $3, $4, $4, $5, $6, $7)",
+        digest,
+        input.user_id.uuid(),
+        csrf_secret,
+        now,
+        input.expires_at,
+        user_agent,
+        input.ip,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn session_by_digest(tx: &mut Tx, digest: &[u8], now: Timestamp) -> Result<Option<Session>> {
+    let Some(row) = sqlx::query!(
+        "SELECT s.user_id, s.tenant_id, s.csrf_secret, s.last_seen_at, u.name, u.email, u.is_operator, u.verified_at
+         FROM sessions s JOIN users u ON u.id = s.user_id
+         WHERE s.digest = $1 AND s.expires_at > $2",
+        digest,
+        now,
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    else {
+        return Ok(None);
+    };
+    let tenants = sqlx::query!(
+        "SELECT t.id, t.name, t.is_demo, m.role
+         FROM memberships m JOIN tenants t ON t.id = m.tenant_id
+         WHERE m.user_id = $1 ORDER BY lower(t.name), t.id",
+        row.user_id,
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(|tenant| {
+        Ok(SessionTenant {
+            id: TenantId::from_uuid(tenant.id),
+            name: tenant.name,
+            role: Role::parse(&tenant.role)?,
+            is_demo: tenant.is_demo,
+        })
+    })
+    .collect::<Result<_>>()?;
+    Ok(Some(Session {
+        digest: digest.to_vec(),
+        user_id: UserId::from_uuid(row.user_id),
+        user_name: row.name,
+        user_email: row.email,
+        verified: row.verified_at.is_some(),
+        is_operator: row.is_operator,
+        tenant_id: row.tenant_id.map(TenantId::from_uuid),
+        csrf_secret: row.csrf_secret,
+        last_seen_at: row.last_seen_at,
+        tenants,
+    }))
+}
+
+pub(super) async fn touch_session(tx: &mut Tx, digest: &[u8], expires_at: Timestamp, now: Timestamp) -> Result<()> {
+    sqlx::query!("UPDATE sessions SET last_seen_at = $2, expires_at = $3 WHERE digest = $1", digest, now, expires_at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn delete_session(tx: &mut Tx, digest: &[u8]) -> Result<()> {
+    sqlx::query!("DELETE FROM sessions WHERE digest = $1", digest).execute(&mut **tx).await?;
+    Ok(())
+}
+
+pub(super) async fn set_flash(tx: &mut Tx, digest: &[u8], flash: Option<&Flash>) -> Result<()> {
+    let flash = flash.map(serde_json::to_value).transpose()?;
+    sqlx::query!("UPDATE sessions SET flash = $2 WHERE digest = $1", digest, flash).execute(&mut **tx).await?;
+    Ok(())
+}
+
+pub(super) async fn take_flash(tx: &mut Tx, digest: &[u8]) -> Result<Option<Flash>> {
+    let taken = sqlx::query_scalar!(
+        r#"UPDATE sessions s SET flash = NULL FROM sessions old
+           WHERE s.digest = $1 AND old.digest = s.digest AND old.flash IS NOT NULL
+           RETURNING old.flash AS "flash!""#,
+        digest
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(taken.map(serde_json::from_value).transpose()?)
+}
+
+pub(super) async fn set_session_tenant(tx: &mut Tx, digest: &[u8], tenant: TenantId) -> Result<()> {
+    sqlx::query!("UPDATE sessions SET tenant_id = $2 WHERE digest = $1", digest, tenant.uuid()).execute(&mut **tx).await?;
+    Ok(())
+}

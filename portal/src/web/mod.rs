@@ -1,0 +1,29 @@
+//! Pages. One area a file; each handler opens its [`call::Call`], calls one domain operation, commits, and renders.
+//!
+//! Add an area by writing `web/<area>.rs` with `pub fn routes() -> Router<App>` and merging it in [`router`].
+
+use axum::{Router, http::header, middleware};
+
+use crate::app::App;
+
+pub mod assets;
+pub mod call;
+pub mod failure;
+pub mod form;
+pub mod health;
+mod security;
+pub mod shell;
+
+/// All pages.
+pub fn router(_app: &App) -> Router<App> {
+    Router::new()
+        .merge(health::routes())
+        .merge(assets::routes())
+        .layer(middleware::from_fn(security::headers))
+}
+
+/// The name of the session cookie. `__Host-` would demand https, which a local start does not have.
+pub const SESSION_COOKIE: &str = "tollkeeper_session";
+
+/// Answers that hold a person's data are never stored by caches.
+pub const NO_STORE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
