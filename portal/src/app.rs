@@ -6,6 +6,7 @@ use axum::{Router, extract::DefaultBodyLimit};
 use calendar::{Clock, Timestamp};
 use sqlx::PgPool;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 
 use crate::{Config, api, control, db::Tx, error::Result, web};
@@ -26,12 +27,21 @@ pub struct App {
     pub policy_wake: Arc<Notify>,
     /// Raised after a commit in this process that queued a job.
     pub jobs_wake: Arc<Notify>,
+    /// Cancelled when the process is to stop: streams that would never end end then.
+    pub shutdown: CancellationToken,
 }
 
 impl App {
     /// Brings the parts together.
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, config: Config) -> Self {
-        Self { pool, clock, config: Arc::new(config), policy_wake: Arc::default(), jobs_wake: Arc::default() }
+        Self {
+            pool,
+            clock,
+            config: Arc::new(config),
+            policy_wake: Arc::default(),
+            jobs_wake: Arc::default(),
+            shutdown: CancellationToken::new(),
+        }
     }
 
     /// The current instant. An edge reads it once a request.

@@ -26,6 +26,7 @@ pub mod jobs;
 pub mod mail;
 pub mod policy;
 pub mod random;
+pub mod server;
 pub mod subscriptions;
 pub mod tenants;
 pub mod usage;

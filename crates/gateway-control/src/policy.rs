@@ -290,7 +290,18 @@ mod tests {
     #[test]
     fn the_default_rule_bills_what_the_semantics_say() {
         let rule = BillableRule::default();
-        for (status, bills) in [(101, true), (200, true), (304, true), (404, true), (401, false), (403, false), (429, false), (500, false), (503, false), (100, false)] {
+        for (status, bills) in [
+            (101, true),
+            (200, true),
+            (304, true),
+            (404, true),
+            (401, false),
+            (403, false),
+            (429, false),
+            (500, false),
+            (503, false),
+            (100, false),
+        ] {
             assert_eq!(rule.bills(status), bills, "{status}");
         }
     }

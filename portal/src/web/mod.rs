@@ -16,10 +16,7 @@ pub mod shell;
 
 /// All pages.
 pub fn router(_app: &App) -> Router<App> {
-    Router::new()
-        .merge(health::routes())
-        .merge(assets::routes())
-        .layer(middleware::from_fn(security::headers))
+    Router::new().merge(health::routes()).merge(assets::routes()).layer(middleware::from_fn(security::headers))
 }
 
 /// The name of the session cookie. `__Host-` would demand https, which a local start does not have.

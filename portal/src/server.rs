@@ -1,0 +1,45 @@
+//! The portal as a process: listens, serves, and stops without cutting anybody off.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::net::TcpListener;
+
+use crate::{
+    App, app,
+    error::{Error, Result},
+    worker,
+};
+
+/// How long requests that are under way may take once the process is to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Which parts of the portal this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// Pages, REST and gateway control.
+    Serve,
+    /// Those, and the jobs.
+    ServeAndWork,
+}
+
+/// Serves on `listener` until [`App::shutdown`] is cancelled; then ends the endless streams and gives the rest ten seconds.
+pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> {
+    let worker = (parts == Parts::ServeAndWork).then(|| tokio::spawn(worker::run(app.clone(), app.shutdown.clone())));
+    let stop = app.shutdown.clone();
+    let server = axum::serve(listener, app::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served = async move { server.await.map_err(Error::internal) };
+    tokio::pin!(served);
+    let result = tokio::select! {
+        result = &mut served => result,
+        () = stop.cancelled() => tokio::time::timeout(DRAIN, served).await.unwrap_or_else(|_| {
+            tracing::warn!("some requests did not end within {} s and were cut off", DRAIN.as_secs());
+            Ok(())
+        }),
+    };
+    app.shutdown.cancel();
+    if let Some(worker) = worker {
+        worker.await.map_err(Error::internal)??;
+    }
+    result
+}
