@@ -9,7 +9,9 @@ use std::sync::LazyLock;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -107,7 +109,9 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
             let mut parts = item.split(';').map(str::trim);
             let coding = parts.next().unwrap_or_default();
             let refused = parts.any(|part| {
-                part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")).is_some_and(|q| !q.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
+                part.strip_prefix("q=")
+                    .or_else(|| part.strip_prefix("Q="))
+                    .is_some_and(|q| !q.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
             });
             if coding.eq_ignore_ascii_case("gzip") {
                 by_name = Some(!refused);
@@ -122,11 +126,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 /// The media type by file extension; scripts must be `text/javascript`, or browsers refuse to run modules.
 fn content_type(path: &str) -> String {
     let guess = mime_guess::from_path(path).first_or_octet_stream();
-    if guess.type_() == mime_guess::mime::TEXT || guess.subtype() == "json" {
-        format!("{guess}; charset=utf-8")
-    } else {
-        guess.to_string()
-    }
+    if guess.type_() == mime_guess::mime::TEXT || guess.subtype() == "json" { format!("{guess}; charset=utf-8") } else { guess.to_string() }
 }
 
 #[cfg(test)]
