@@ -20,6 +20,12 @@ impl Period {
     pub fn contains(&self, at: Timestamp) -> bool {
         self.from <= at && at < self.to
     }
+
+    /// How many calendar days it has in a zone: from the day that holds `from` to before the day that holds `to`. Two periods that meet within a day
+    /// give that day to the second, so that their days add up. The whole days of clock changes count as one each.
+    pub fn days(&self, zone: &TimeZone) -> u32 {
+        zone.date_at(self.to).since(zone.date_at(self.from)).map_or(0, |span| u32::try_from(span.get_days()).unwrap_or(0))
+    }
 }
 
 /// An IANA time zone.
