@@ -265,18 +265,14 @@ pub(crate) mod testing {
         rate(&input(card, quantity, already_billed, ends_period, proration)).expect("a line")
     }
 
-    pub fn totals_of(
-        card: &RateCard,
-        quantity: &str,
-        already_billed: Option<&str>,
-        ends_period: bool,
-        proration: Proration,
-    ) -> Vec<String> {
-        lines(card, quantity, already_billed, ends_period, proration).into_iter().map(|line| line.total.to_string()).collect()
+    /// The totals of the lines: `50.00 + 50.00`.
+    pub fn totals_of(card: &RateCard, quantity: &str, already_billed: Option<&str>, ends_period: bool, proration: Proration) -> String {
+        let lines = lines(card, quantity, already_billed, ends_period, proration);
+        lines.iter().map(|line| line.total.to_string()).collect::<Vec<_>>().join(" + ")
     }
 
     /// Of a whole period that is billed once.
-    pub fn totals(card: &RateCard, quantity: &str) -> Vec<String> {
+    pub fn totals(card: &RateCard, quantity: &str) -> String {
         totals_of(card, quantity, None, true, Proration::WHOLE)
     }
 }

@@ -49,7 +49,7 @@ mod tests {
         for (row, amount, days, of_days, total) in cases {
             let card = card(&format!(r#"{{"price":{{"type":"flat","amount":"{amount}"}}}}"#));
             let proration = Proration::new(days, of_days).expect("days within the period");
-            assert_eq!(totals_of(&card, "0", None, true, proration), [total], "{row}");
+            assert_eq!(totals_of(&card, "0", None, true, proration), total, "{row}");
         }
     }
 }

@@ -94,9 +94,9 @@ mod tests {
             ("the end of a tier is inside", G1, "10", "102.00"),
         ];
         for (row, table, quantity, total) in cases {
-            assert_eq!(totals(&tiers("graduated", table, ""), quantity), [total], "{row}");
+            assert_eq!(totals(&tiers("graduated", table, ""), quantity), total, "{row}");
         }
-        assert_eq!(totals(&tiers("graduated", FIRST_COSTS, ""), "0"), [""; 0], "31 at 0: nothing is due");
+        assert_eq!(totals(&tiers("graduated", FIRST_COSTS, ""), "0"), "", "31 at 0: nothing is due");
     }
 
     /// Row 17's unit amount.
@@ -110,18 +110,18 @@ mod tests {
     #[test]
     fn a_period_billed_in_parts() {
         // (row, terms, already billed, quantity so far, amounts of the steps, total)
-        let cases: &[(&str, &str, &str, &str, &[&str], &str)] = &[
-            ("21", "", "12", "22", &["15", "7"], "22.00"),
-            ("23", r#","maximum_spend":"170""#, "12", "22", &["15", "7"], "10.00"),
-            ("the flat fee of the first tier was billed", "", "0", "3", &[], "0.00"),
-            ("the flat fee of the second tier was not", "", "3", "6", &["50"], "50.00"),
+        let cases = [
+            ("21", "", "12", "22", "15 + 7", "22.00"),
+            ("23", r#","maximum_spend":"170""#, "12", "22", "15 + 7", "10.00"),
+            ("the flat fee of the first tier was billed", "", "0", "3", "", "0.00"),
+            ("the flat fee of the second tier was not", "", "3", "6", "50", "50.00"),
         ];
         for (row, terms, already, quantity, steps, total) in cases {
             let line = &lines(&tiers("graduated", G2, terms), quantity, Some(already), false, Proration::WHOLE)[0];
             let amounts: Vec<String> =
                 line.steps.iter().filter(|step| !step.amount.is_zero()).map(|step| step.amount.normalize().to_string()).collect();
-            assert_eq!(amounts, *steps, "{row}");
-            assert_eq!(line.total.to_string(), *total, "{row}");
+            assert_eq!(amounts.join(" + "), steps, "{row}");
+            assert_eq!(line.total.to_string(), total, "{row}");
         }
     }
 
@@ -143,7 +143,7 @@ mod tests {
     fn free_units_come_before_the_tiers() {
         let card =
             card(r#"{"price":{"type":"graduated","tiers":[{"up_to":"10","unit_amount":"1"},{"unit_amount":"2"}]},"free_units":"5"}"#);
-        assert_eq!(totals(&card, "16"), ["12.00"]);
-        assert_eq!(totals_of(&card, "16", Some("12"), true, Proration::WHOLE), ["5.00"]);
+        assert_eq!(totals(&card, "16"), "12.00");
+        assert_eq!(totals_of(&card, "16", Some("12"), true, Proration::WHOLE), "5.00");
     }
 }

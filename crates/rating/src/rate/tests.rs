@@ -61,8 +61,8 @@ fn formulas_show_the_whole_computation() {
 #[test]
 fn a_fee_is_billed_once_in_a_period() {
     let fee = card(r#"{"price":{"type":"flat","amount":"50"},"minimum_spend":"60"}"#);
-    assert_eq!(totals_of(&fee, "0", None, false, Proration::WHOLE), ["50.00"]);
-    assert_eq!(totals_of(&fee, "0", Some("0"), true, Proration::WHOLE), ["10.00"], "only what is missing to the minimum");
+    assert_eq!(totals_of(&fee, "0", None, false, Proration::WHOLE), "50.00");
+    assert_eq!(totals_of(&fee, "0", Some("0"), true, Proration::WHOLE), "10.00", "only what is missing to the minimum");
 }
 
 #[test]
