@@ -1,1 +1,11 @@
+//! The whole product on one machine: Postgres, portal, gateway and demo APIs, started together. `tollkeeper up` and the stories in `tests/` run
+//! the same code.
+//!
+//! Portal and gateway run as processes of their own, from the binaries beside the current one, as they do in production. The demo upstreams run
+//! inside the caller's process.
 
+pub mod data_dir;
+pub mod demo_api;
+pub mod ports;
+pub mod postgres;
+pub mod process;

@@ -15,9 +15,10 @@ use crate::{credential::KeyDigest, units::Micros, usage::Mode};
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
-/// One line of the feed.
+/// One line of the feed. Entries are read and dropped one at a time, so boxing the largest variant would only cost an allocation a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "see above")]
 pub enum PolicyEvent {
     /// All entries follow; what the gateway knew before is void once `synced` has come.
     Snapshot {

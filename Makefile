@@ -1,0 +1,37 @@
+# Each target is one line that calls the real tool. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help assets up test lint fmt openapi sqlx-prepare bench soak
+# Queries are checked against .sqlx/ wherever DATABASE_URL points, so that building never needs a database.
+export SQLX_OFFLINE ?= true
+RUN = cargo run --quiet --package tollkeeper --
+BINS = --package portal --package metering-gateway --package tollkeeper --bins
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: assets ## Build and start the whole product on this machine (flags: make up ARGS="--help")
+	@scripts/setup up && cargo build --release $(BINS) && exec target/release/tollkeeper up $(ARGS)
+
+test: assets ## Everything CI runs: format, lints, unit, database, end-to-end and browser tests
+	scripts/setup test && cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo build $(BINS) && $(RUN) with-postgres -- cargo nextest run --workspace
+
+lint: ## Format, lints, licences and bans of dependencies
+	cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo deny check bans licenses sources
+
+fmt: ## Format the code
+	cargo fmt
+
+assets: ## Bundle styles, scripts and the API reference with the packages that package-lock.json pins
+	@scripts/setup up && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && node portal/assets/build.mjs
+
+openapi: ## Write openapi/*.json from the code
+	cargo run --quiet --package portal -- openapi > openapi/portal.v1.json
+
+sqlx-prepare: ## Write .sqlx/ from the queries in the code and the migrations
+	$(RUN) with-postgres --migrate -- scripts/sqlx-prepare
+
+bench: ## Criterion benches of the crates
+	cargo bench --workspace
+
+soak: assets ## The tests with a hundred times the random cases
+	scripts/setup test && cargo build $(BINS) && PROPTEST_CASES=25600 $(RUN) with-postgres -- cargo nextest run --workspace --profile soak
