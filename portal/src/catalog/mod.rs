@@ -1,1 +1,12 @@
-//! To be filled by its owner.
+//! What is listed and sold: API products with their documents, services and routes; meters; plans with their rate cards.
+//!
+//! Reading what is published needs no sign-in. Everything else needs [`crate::identity::Permission::Operate`]. Invariants: `README.md`.
+
+mod check;
+pub mod meter;
+pub mod plan;
+pub mod rate_card;
+
+pub use meter::{Aggregation, Meter, NewMeter};
+pub use plan::{NewPlan, Plan, PlanVersion, VersionTerms};
+pub use rate_card::{NewRateCard, RateCard};
