@@ -1,1 +1,5 @@
-//! To be filled by its owner.
+//! Accepted usage: batches taken once, sums of them, and what is asked of these.
+
+pub mod export;
+pub mod query;
+mod query_store;

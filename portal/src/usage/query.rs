@@ -1,0 +1,471 @@
+//! What pages, exports and invoices ask of accepted usage. Everything is read from the rollups and belongs to one tenant.
+//!
+//! **Calls and units.** One call moves every meter of its route, and each meter has a row of its own. A number of calls is therefore the largest count
+//! over the meters of the same slot, key, route and status, never their sum. Units are summed per meter, as the meter aggregates.
+
+use calendar::{Period, TimeZone, Timestamp};
+use gateway_control::usage::Mode;
+use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, PlanId, RouteId, SubscriptionId, TenantId};
+use rust_decimal::Decimal;
+
+use super::query_store as store;
+use crate::{
+    db::Tx,
+    error::{Error, Result},
+    identity::{Actor, Permission},
+};
+
+/// The longest range of one question, in days.
+pub const MAX_RANGE_DAYS: i64 = 400;
+/// The longest range over which latency is merged, in days: its rows are per minute.
+pub const MAX_LATENCY_DAYS: i64 = 31;
+/// The most rows of [`top_routes`].
+pub const MAX_TOP_ROUTES: i64 = 50;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// Which usage is meant. What is `None` is not filtered.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of one API product.
+    pub product: Option<ApiProductId>,
+    /// Of one application.
+    pub application: Option<ApplicationId>,
+    /// Of one key.
+    pub api_key: Option<ApiKeyId>,
+    /// Admitted under any version of a plan.
+    pub plan: Option<PlanId>,
+    /// Of one subscription.
+    pub subscription: Option<SubscriptionId>,
+    /// Statuses of one class: 2 for 2xx.
+    pub status_class: Option<i16>,
+    /// Live or test.
+    pub mode: Option<Mode>,
+}
+
+/// How wide a slot of a series is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    /// 15 minutes.
+    QuarterHour,
+    /// An hour.
+    Hour,
+    /// A calendar day in the tenant's time zone.
+    Day,
+}
+
+impl Slot {
+    /// The narrowest slot that leaves a chart readable.
+    pub fn for_range(range: Period) -> Self {
+        match range.to.seconds() - range.from.seconds() {
+            ..=93_600 => Self::QuarterHour,
+            ..=777_600 => Self::Hour,
+            _ => Self::Day,
+        }
+    }
+
+    /// What `date_trunc` cuts to. Rollups are per 15 minutes, so that cutting to the minute leaves them as they are.
+    const fn unit(self) -> &'static str {
+        match self {
+            Self::QuarterHour => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+}
+
+/// A question: whose usage, when, cut how.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Whose.
+    pub tenant: TenantId,
+    /// When. Its start is moved back to the start of its slot.
+    pub range: Period,
+    /// The width of a slot.
+    pub slot: Slot,
+    /// Where days start.
+    pub zone: TimeZone,
+    /// Which.
+    pub filter: Filter,
+}
+
+impl Query {
+    /// All usage of a tenant in a range.
+    pub fn new(tenant: TenantId, range: Period, zone: TimeZone) -> Self {
+        Self { tenant, range, slot: Slot::for_range(range), zone, filter: Filter::default() }
+    }
+
+    /// Whether daily sums answer it: they are kept per UTC day.
+    fn daily(&self) -> bool {
+        self.slot == Slot::Day && self.zone == TimeZone::UTC
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.range.from >= self.range.to {
+            return Err(Error::invalid("to", "The end must come after the start."));
+        }
+        if self.range.to.seconds() - self.range.from.seconds() > MAX_RANGE_DAYS * SECONDS_PER_DAY {
+            return Err(Error::invalid("from", format!("Choose a range of at most {MAX_RANGE_DAYS} days.")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn bounds(&self) -> store::Bounds<'_> {
+        store::Bounds {
+            tenant: self.tenant,
+            from: self.from(),
+            to: self.range.to,
+            unit: self.slot.unit(),
+            zone: self.zone.name(),
+            daily: self.daily(),
+            filter: &self.filter,
+        }
+    }
+
+    /// The start of the slot that holds the range's start. An hour of a zone that is not on the hour starts where Postgres cuts it, so the start moves
+    /// back to a quarter only and the first slot may be part of an hour.
+    pub(super) fn from(&self) -> Timestamp {
+        match self.slot {
+            Slot::QuarterHour | Slot::Hour => self.range.from.floor_quarter_hour(),
+            Slot::Day => self.zone.start_of(self.zone.date_at(self.range.from)),
+        }
+    }
+}
+
+/// By what the bars of a chart are stacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stack {
+    /// By API product.
+    #[default]
+    Api,
+    /// By class of status.
+    Status,
+}
+
+/// Calls over time.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Series {
+    /// The width of a slot.
+    pub slot: Slot,
+    /// The start of each slot, without gaps.
+    pub starts: Vec<Timestamp>,
+    /// One entry a product or class of status that had calls, the busiest first (status classes in their order).
+    pub groups: Vec<SeriesGroup>,
+}
+
+impl Series {
+    /// All calls of a slot.
+    pub fn total(&self, slot: usize) -> i64 {
+        self.groups.iter().filter_map(|group| group.calls.get(slot)).sum()
+    }
+}
+
+/// One colour of the chart.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct SeriesGroup {
+    /// The product's slug, or the class: `2xx`.
+    pub key: String,
+    /// For people.
+    pub label: String,
+    /// Calls a slot.
+    pub calls: Vec<i64>,
+}
+
+/// The sums of a range.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, utoipa::ToSchema)]
+pub struct Totals {
+    /// Calls that were answered.
+    pub calls: i64,
+    /// Of them, with a status of 4xx.
+    pub client_errors: i64,
+    /// Of them, with a status of 5xx.
+    pub server_errors: i64,
+    /// Calls per API product, the busiest first.
+    pub by_product: Vec<Share>,
+    /// Calls per exact status.
+    pub by_status: Vec<Share>,
+    /// Units per meter.
+    pub by_meter: Vec<MeterTotal>,
+}
+
+impl Totals {
+    /// Calls that failed, in per mille of all calls, rounded.
+    pub fn error_per_mille(&self) -> i64 {
+        let errors = self.client_errors + self.server_errors;
+        (errors * 1000 + self.calls / 2).checked_div(self.calls).unwrap_or(0)
+    }
+}
+
+/// A part of all calls.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Share {
+    /// The product's slug, or the status.
+    pub key: String,
+    /// For people.
+    pub label: String,
+    /// Calls.
+    pub calls: i64,
+}
+
+/// The units of a meter.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct MeterTotal {
+    /// The meter.
+    pub meter: MeterId,
+    /// Its name.
+    pub name: String,
+    /// What one unit is called.
+    pub unit: String,
+    /// Everything that was counted.
+    #[schema(value_type = String)]
+    pub units: Decimal,
+    /// What the plan's rule bills.
+    #[schema(value_type = String)]
+    pub billable: Decimal,
+}
+
+/// A route and its calls.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct RouteTotal {
+    /// The route.
+    pub route: RouteId,
+    /// Its API product.
+    pub product: String,
+    /// The method.
+    pub method: String,
+    /// The path that callers use.
+    pub path: String,
+    /// Calls.
+    pub calls: i64,
+    /// Of them, with a status of 4xx or 5xx.
+    pub errors: i64,
+}
+
+/// Percentiles of latency, in microseconds: the middle of the bucket in which the percentile falls, off by at most 3.2 %.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Latency {
+    /// Half of the calls were faster.
+    pub p50_micros: u64,
+    /// 95 of 100 calls were faster.
+    pub p95_micros: u64,
+    /// 99 of 100 calls were faster.
+    pub p99_micros: u64,
+    /// How many calls were measured.
+    pub calls: u64,
+}
+
+/// What the filters of the page offer.
+#[derive(Debug, Clone, Default)]
+pub struct Facets {
+    /// API products of the tenant's subscriptions.
+    pub products: Vec<(ApiProductId, String)>,
+    /// Applications, archived ones too: their usage stays.
+    pub applications: Vec<(ApplicationId, String)>,
+    /// Keys that have been used, with name and hint.
+    pub api_keys: Vec<(ApiKeyId, String)>,
+    /// Plans of the tenant's subscriptions.
+    pub plans: Vec<(PlanId, String)>,
+}
+
+/// Calls over time.
+pub async fn series(tx: &mut Tx, actor: &Actor, query: &Query, stack: Stack) -> Result<Series> {
+    actor.require(Permission::View(query.tenant))?;
+    query.check()?;
+    let bounds = query.bounds();
+    let starts = store::slots(tx, &bounds).await?;
+    let cells = match stack {
+        Stack::Api => store::calls_by_product(tx, &bounds).await?,
+        Stack::Status => store::calls_by_class(tx, &bounds).await?,
+    };
+    let mut groups: Vec<SeriesGroup> = Vec::new();
+    for cell in cells {
+        let index = groups.iter().position(|group| group.key == cell.key).unwrap_or_else(|| {
+            groups.push(SeriesGroup { key: cell.key, label: cell.label, calls: vec![0; starts.len()] });
+            groups.len() - 1
+        });
+        // Slots and cells are cut by the same expression, so that a cell always has its slot.
+        if let Ok(slot) = starts.binary_search(&cell.slot) {
+            groups[index].calls[slot] += cell.calls;
+        }
+    }
+    if stack == Stack::Api {
+        groups.sort_by_key(|group| std::cmp::Reverse(group.calls.iter().sum::<i64>()));
+    }
+    Ok(Series { slot: query.slot, starts, groups })
+}
+
+/// The sums of a range.
+pub async fn totals(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Totals> {
+    actor.require(Permission::View(query.tenant))?;
+    query.check()?;
+    let bounds = query.bounds();
+    let by_product = store::totals_by_product(tx, &bounds).await?;
+    let by_status = store::totals_by_status(tx, &bounds).await?;
+    let of_class = |class: char| by_status.iter().filter(|share| share.key.starts_with(class)).map(|share| share.calls).sum();
+    Ok(Totals {
+        calls: by_status.iter().map(|share| share.calls).sum(),
+        client_errors: of_class('4'),
+        server_errors: of_class('5'),
+        by_product,
+        by_meter: store::totals_by_meter(tx, &bounds).await?,
+        by_status,
+    })
+}
+
+/// The busiest routes.
+pub async fn top_routes(tx: &mut Tx, actor: &Actor, query: &Query, limit: i64) -> Result<Vec<RouteTotal>> {
+    actor.require(Permission::View(query.tenant))?;
+    query.check()?;
+    store::top_routes(tx, &query.bounds(), limit.clamp(1, MAX_TOP_ROUTES)).await
+}
+
+/// Percentiles of latency over at most the last [`MAX_LATENCY_DAYS`] days of the range; `None` without answered calls. Latency is kept per subscription
+/// and route: a filter by key, status or mode does not narrow it, so that the answer is `None` then too, rather than that of other calls.
+pub async fn latency(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Option<Latency>> {
+    actor.require(Permission::View(query.tenant))?;
+    query.check()?;
+    let filter = &query.filter;
+    if filter.api_key.is_some() || filter.status_class.is_some() || filter.mode.is_some() {
+        return Ok(None);
+    }
+    let earliest = Timestamp::from_seconds(query.range.to.seconds() - MAX_LATENCY_DAYS * SECONDS_PER_DAY);
+    let histogram = store::latency_histogram(tx, query, query.from().max(earliest)).await?;
+    Ok(percentiles(&histogram))
+}
+
+/// Percentiles of a histogram in rising order of buckets.
+fn percentiles(histogram: &[(u16, u64)]) -> Option<Latency> {
+    use gateway_control::usage::latency_of;
+    let calls: u64 = histogram.iter().map(|(_, count)| count).sum();
+    let at = |per_hundred: u64| {
+        // The nearest-rank percentile: the smallest latency that at least so many calls do not pass.
+        let rank = (calls * per_hundred).div_ceil(100);
+        let mut seen = 0;
+        let bucket = histogram.iter().find(|(_, count)| {
+            seen += count;
+            seen >= rank
+        })?;
+        Some((latency_of(bucket.0) + latency_of(bucket.0.saturating_add(1))) / 2)
+    };
+    (calls > 0).then_some(())?;
+    Some(Latency { p50_micros: at(50)?, p95_micros: at(95)?, p99_micros: at(99)?, calls })
+}
+
+/// What the filters offer.
+pub async fn facets(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<Facets> {
+    actor.require(Permission::View(tenant))?;
+    store::facets(tx, tenant).await
+}
+
+/// The billable units of a subscription's period per meter, as the meter aggregates, for rating. The period is named by its start, which is what
+/// usage carries (SEMANTICS M5), so that a call admitted in a period counts in it however late it arrives.
+pub async fn period_units(
+    tx: &mut Tx,
+    actor: &Actor,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    period_start: Timestamp,
+) -> Result<Vec<PeriodUnits>> {
+    actor.require(Permission::View(tenant))?;
+    store::period_units(tx, tenant, subscription, period_start).await
+}
+
+/// The billable units of one meter in a period.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeriodUnits {
+    /// The meter.
+    pub meter: MeterId,
+    /// The plan version that the calls were admitted under.
+    pub plan_version: ids::PlanVersionId,
+    /// Units.
+    pub units: Decimal,
+}
+
+/// The usage behind a charge.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Breakdown {
+    /// Per day in the subscription's time zone.
+    pub by_day: Vec<BreakdownRow>,
+    /// Per route.
+    pub by_route: Vec<BreakdownRow>,
+    /// Per key.
+    pub by_key: Vec<BreakdownRow>,
+}
+
+/// A part of a charge's usage.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct BreakdownRow {
+    /// The day, the route or the key.
+    pub label: String,
+    /// Calls.
+    pub calls: i64,
+    /// Billable units.
+    #[schema(value_type = String)]
+    pub units: Decimal,
+}
+
+/// Which charge a breakdown opens.
+#[derive(Debug, Clone)]
+pub struct Charge {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// The start of the period.
+    pub period_start: Timestamp,
+    /// The meter.
+    pub meter: MeterId,
+    /// Where days start.
+    pub zone: TimeZone,
+}
+
+/// The billable usage behind a charge, by day, route and key.
+pub async fn breakdown(tx: &mut Tx, actor: &Actor, charge: &Charge) -> Result<Breakdown> {
+    actor.require(Permission::View(charge.tenant))?;
+    Ok(Breakdown {
+        by_day: store::charge_by_day(tx, charge).await?,
+        by_route: store::charge_by_route(tx, charge).await?,
+        by_key: store::charge_by_key(tx, charge).await?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_control::usage::latency_bucket;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// A percentile of the merged histogram is that of the sorted latencies, within a bucket's width.
+        #[test]
+        fn percentiles_are_those_of_the_sorted_latencies(mut latencies in prop::collection::vec(1_u64..60_000_000, 1..200)) {
+            let mut histogram = std::collections::BTreeMap::new();
+            for micros in &latencies {
+                *histogram.entry(latency_bucket(*micros)).or_insert(0) += 1;
+            }
+            let histogram: Vec<_> = histogram.into_iter().collect();
+            let found = percentiles(&histogram).expect("there are calls");
+            latencies.sort_unstable();
+            for (per_hundred, micros) in [(50, found.p50_micros), (95, found.p95_micros), (99, found.p99_micros)] {
+                let exact = latencies[(latencies.len() * per_hundred).div_ceil(100) - 1];
+                prop_assert!(micros.abs_diff(exact) * 15 <= exact + 15, "p{}: {} for {}", per_hundred, micros, exact);
+            }
+        }
+    }
+
+    #[test]
+    fn no_calls_have_no_percentiles() {
+        assert_eq!(percentiles(&[]), None);
+    }
+
+    #[test]
+    fn slots_follow_the_range() {
+        let slot = |hours: i64| Slot::for_range(Period { from: Timestamp::UNIX_EPOCH, to: Timestamp::from_seconds(hours * 3600) });
+        assert_eq!(slot(24), Slot::QuarterHour);
+        assert_eq!(slot(7 * 24), Slot::Hour);
+        assert_eq!(slot(30 * 24), Slot::Day);
+    }
+}

@@ -1,0 +1,417 @@
+//! The SQL of `query`: reads of the rollups. Every statement names the tenant.
+
+use calendar::Timestamp;
+use gateway_control::usage::Mode;
+use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, PlanId, PlanVersionId, RouteId, SubscriptionId, TenantId};
+
+use super::query::{BreakdownRow, Charge, Facets, Filter, MeterTotal, PeriodUnits, Query, RouteTotal, Share};
+use crate::{db::Tx, error::Result};
+
+/// The bounds of a question, as statements take them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds<'a> {
+    pub tenant: TenantId,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub unit: &'static str,
+    pub zone: &'a str,
+    pub daily: bool,
+    pub filter: &'a Filter,
+}
+
+/// The calls of one slot and group.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub slot: Timestamp,
+    pub key: String,
+    pub label: String,
+    pub calls: i64,
+}
+
+pub(super) const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Live => "live",
+        Mode::Test => "test",
+    }
+}
+
+/// A statement over the rows of the question: `usage` are the rollups with their slot, `calls` the calls (the largest count over a route's meters).
+/// Either table of rollups is read, by `$6`; the other arm is not executed.
+macro_rules! over_usage {
+    ($tx:expr, $bounds:expr, $sql:literal $(, $argument:expr)*) => {
+        sqlx::query!(
+            "WITH chosen AS (
+                SELECT u.* FROM usage_rollup_15m u
+                JOIN subscriptions s ON s.tenant_id = u.namespace_id AND s.id = u.subscription_id
+                WHERE NOT $6 AND u.namespace_id = $1 AND u.bucket >= $2 AND u.bucket < $3
+                UNION ALL
+                SELECT u.* FROM usage_rollup_day u
+                JOIN subscriptions s ON s.tenant_id = u.namespace_id AND s.id = u.subscription_id
+                WHERE $6 AND u.namespace_id = $1 AND u.bucket >= $2 AND u.bucket < $3
+            ), usage AS (
+                SELECT c.*, date_trunc($4, c.bucket, $5) AS slot FROM chosen c
+                WHERE ($7::uuid IS NULL OR c.route_id IN (SELECT id FROM routes WHERE product_id = $7))
+                  AND ($8::uuid IS NULL OR c.application_id = $8)
+                  AND ($9::uuid IS NULL OR c.api_key_id = $9)
+                  AND ($10::uuid IS NULL OR c.plan_version_id IN (SELECT id FROM plan_versions WHERE plan_id = $10))
+                  AND ($11::uuid IS NULL OR c.subscription_id = $11)
+                  AND ($12::smallint IS NULL OR c.status / 100 = $12)
+                  AND ($13::text IS NULL OR c.mode = $13)
+            ), per_meter AS (
+                SELECT slot, subscription_id, plan_version_id, period_start, api_key_id, route_id, status, mode, meter_id, sum(count)::bigint AS calls
+                FROM usage GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+            ), calls AS (
+                SELECT slot, route_id, status, max(calls) AS calls
+                FROM per_meter GROUP BY slot, subscription_id, plan_version_id, period_start, api_key_id, route_id, status, mode
+            ) " + $sql,
+            $bounds.tenant.uuid(),
+            $bounds.from,
+            $bounds.to,
+            $bounds.unit,
+            $bounds.zone,
+            $bounds.daily,
+            $bounds.filter.product.map(ApiProductId::uuid),
+            $bounds.filter.application.map(ApplicationId::uuid),
+            $bounds.filter.api_key.map(ApiKeyId::uuid),
+            $bounds.filter.plan.map(PlanId::uuid),
+            $bounds.filter.subscription.map(SubscriptionId::uuid),
+            $bounds.filter.status_class,
+            $bounds.filter.mode.map(mode_name),
+            $($argument,)*
+        )
+        .fetch_all(&mut **$tx)
+    };
+}
+
+/// The start of every slot of the range, in order.
+pub(super) async fn slots(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Timestamp>> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT DISTINCT date_trunc($3, at, $4) AS "slot!"
+           FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 microsecond', interval '15 minutes') AS at ORDER BY 1"#,
+        bounds.from,
+        bounds.to,
+        bounds.unit,
+        bounds.zone,
+    )
+    .fetch_all(&mut **tx)
+    .await?)
+}
+
+pub(super) async fn calls_by_product(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Cell>> {
+    let rows = over_usage!(
+        tx,
+        bounds,
+        r#"SELECT c.slot AS "slot!", p.slug, p.name, sum(c.calls)::bigint AS "calls!"
+           FROM calls c JOIN routes r ON r.id = c.route_id JOIN api_products p ON p.id = r.product_id
+           GROUP BY c.slot, p.slug, p.name ORDER BY p.name, c.slot"#
+    )
+    .await?;
+    Ok(rows.into_iter().map(|row| Cell { slot: row.slot, key: row.slug, label: row.name, calls: row.calls }).collect())
+}
+
+pub(super) async fn calls_by_class(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Cell>> {
+    let rows = over_usage!(
+        tx,
+        bounds,
+        r#"SELECT slot AS "slot!", (status / 100)::smallint AS "class!", sum(calls)::bigint AS "calls!" FROM calls GROUP BY 1, 2 ORDER BY 2, 1"#
+    )
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Cell { slot: row.slot, key: format!("{}xx", row.class), label: class_label(row.class).to_owned(), calls: row.calls })
+        .collect())
+}
+
+/// What a class of statuses says to people.
+fn class_label(class: i16) -> &'static str {
+    match class {
+        1 => "1xx Streams",
+        2 => "2xx Success",
+        3 => "3xx Redirects",
+        4 => "4xx Client errors",
+        5 => "5xx Server errors",
+        _ => "Other",
+    }
+}
+
+pub(super) async fn totals_by_product(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Share>> {
+    let rows = over_usage!(
+        tx,
+        bounds,
+        r#"SELECT p.slug, p.name, sum(c.calls)::bigint AS "calls!"
+           FROM calls c JOIN routes r ON r.id = c.route_id JOIN api_products p ON p.id = r.product_id
+           GROUP BY p.slug, p.name ORDER BY 3 DESC, p.name"#
+    )
+    .await?;
+    Ok(rows.into_iter().map(|row| Share { key: row.slug, label: row.name, calls: row.calls }).collect())
+}
+
+pub(super) async fn totals_by_status(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Share>> {
+    let rows =
+        over_usage!(tx, bounds, r#"SELECT status AS "status!", sum(calls)::bigint AS "calls!" FROM calls GROUP BY 1 ORDER BY 1"#).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let reason = u16::try_from(row.status)
+                .ok()
+                .and_then(|status| http::StatusCode::from_u16(status).ok())
+                .and_then(|status| status.canonical_reason())
+                .unwrap_or("Unnamed");
+            Share { key: row.status.to_string(), label: format!("{} {reason}", row.status), calls: row.calls }
+        })
+        .collect())
+}
+
+pub(super) async fn totals_by_meter(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<MeterTotal>> {
+    let rows = over_usage!(
+        tx,
+        bounds,
+        r#"SELECT m.id, m.name, m.unit,
+              CASE m.aggregation WHEN 'count' THEN sum(u.count) WHEN 'max' THEN max(u.max)
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC))[1] ELSE sum(u.sum) END AS "units!",
+              coalesce(CASE m.aggregation WHEN 'count' THEN sum(u.count) FILTER (WHERE u.billable) WHEN 'max' THEN max(u.max) FILTER (WHERE u.billable)
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC) FILTER (WHERE u.billable))[1]
+                   ELSE sum(u.sum) FILTER (WHERE u.billable) END, 0) AS "billable!"
+           FROM usage u JOIN meters m ON m.id = u.meter_id GROUP BY m.id ORDER BY m.name"#
+    )
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| MeterTotal {
+            meter: MeterId::from_uuid(row.id),
+            name: row.name,
+            unit: row.unit,
+            units: row.units.normalize(),
+            billable: row.billable.normalize(),
+        })
+        .collect())
+}
+
+pub(super) async fn top_routes(tx: &mut Tx, bounds: &Bounds<'_>, limit: i64) -> Result<Vec<RouteTotal>> {
+    let rows = over_usage!(
+        tx,
+        bounds,
+        r#"SELECT r.id, p.name AS product, r.method, r.path, sum(c.calls)::bigint AS "calls!",
+              coalesce(sum(c.calls) FILTER (WHERE c.status >= 400), 0)::bigint AS "errors!"
+           FROM calls c JOIN routes r ON r.id = c.route_id JOIN api_products p ON p.id = r.product_id
+           GROUP BY r.id, p.name ORDER BY 5 DESC, r.path LIMIT $14"#,
+        limit
+    )
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| RouteTotal {
+            route: RouteId::from_uuid(row.id),
+            product: row.product,
+            method: row.method,
+            path: row.path,
+            calls: row.calls,
+            errors: row.errors,
+        })
+        .collect())
+}
+
+/// One line of the export.
+#[derive(Debug)]
+pub(super) struct ExportRow {
+    pub slot: Timestamp,
+    pub product: String,
+    pub method: String,
+    pub path: String,
+    pub application: String,
+    pub key_name: String,
+    pub key_hint: String,
+    pub plan: String,
+    pub status: i16,
+    pub mode: String,
+    pub meter: String,
+    pub unit: String,
+    pub calls: i64,
+    pub units: rust_decimal::Decimal,
+    pub billable: rust_decimal::Decimal,
+}
+
+pub(super) async fn export(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<ExportRow>> {
+    let rows = over_usage!(
+        tx,
+        bounds,
+        r#"SELECT u.slot AS "slot!", p.slug AS product, r.method, r.path, a.name AS application, k.name AS key_name, k.hint AS key_hint, pl.slug AS plan,
+              u.status AS "status!", u.mode AS "mode!", m.slug AS meter, m.unit, sum(u.count)::bigint AS "calls!", sum(u.sum) AS "units!",
+              coalesce(sum(u.sum) FILTER (WHERE u.billable), 0) AS "billable!"
+           FROM usage u JOIN routes r ON r.id = u.route_id JOIN api_products p ON p.id = r.product_id JOIN meters m ON m.id = u.meter_id
+           JOIN applications a ON a.tenant_id = u.namespace_id AND a.id = u.application_id
+           JOIN api_keys k ON k.tenant_id = u.namespace_id AND k.id = u.api_key_id
+           JOIN plan_versions v ON v.id = u.plan_version_id JOIN plans pl ON pl.id = v.plan_id
+           GROUP BY u.slot, p.slug, r.method, r.path, a.name, k.id, k.name, k.hint, pl.slug, u.status, u.mode, m.slug, m.unit
+           ORDER BY u.slot, p.slug, r.path, r.method, a.name, k.name, k.id, u.status, u.mode, m.slug"#
+    )
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ExportRow {
+            slot: row.slot,
+            product: row.product,
+            method: row.method,
+            path: row.path,
+            application: row.application,
+            key_name: row.key_name,
+            key_hint: row.key_hint,
+            plan: row.plan,
+            status: row.status,
+            mode: row.mode,
+            meter: row.meter,
+            unit: row.unit,
+            calls: row.calls,
+            units: row.units.normalize(),
+            billable: row.billable.normalize(),
+        })
+        .collect())
+}
+
+/// The merged histogram, in rising order of buckets.
+pub(super) async fn latency_histogram(tx: &mut Tx, query: &Query, from: Timestamp) -> Result<Vec<(u16, u64)>> {
+    let rows = sqlx::query!(
+        r#"SELECT (entry ->> 0)::integer AS "bucket!", sum((entry ->> 1)::bigint)::bigint AS "count!"
+           FROM usage_latency l
+           JOIN subscriptions s ON s.tenant_id = l.namespace_id AND s.id = l.subscription_id
+           CROSS JOIN jsonb_array_elements(l.histogram) AS entry
+           WHERE l.namespace_id = $1 AND l.minute >= $2 AND l.minute < $3
+             AND ($4::uuid IS NULL OR l.route_id IN (SELECT id FROM routes WHERE product_id = $4))
+             AND ($5::uuid IS NULL OR s.application_id = $5)
+             AND ($6::uuid IS NULL OR s.plan_version_id IN (SELECT id FROM plan_versions WHERE plan_id = $6))
+             AND ($7::uuid IS NULL OR l.subscription_id = $7)
+           GROUP BY 1 ORDER BY 1"#,
+        query.tenant.uuid(),
+        from,
+        query.range.to,
+        query.filter.product.map(ApiProductId::uuid),
+        query.filter.application.map(ApplicationId::uuid),
+        query.filter.plan.map(PlanId::uuid),
+        query.filter.subscription.map(SubscriptionId::uuid),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().filter_map(|row| Some((u16::try_from(row.bucket).ok()?, u64::try_from(row.count).ok()?))).collect())
+}
+
+pub(super) async fn facets(tx: &mut Tx, tenant: TenantId) -> Result<Facets> {
+    let products = sqlx::query!(
+        "SELECT DISTINCT p.id, p.name FROM subscriptions s JOIN plan_version_products v ON v.plan_version_id = s.plan_version_id
+         JOIN api_products p ON p.id = v.product_id WHERE s.tenant_id = $1 ORDER BY p.name, p.id",
+        tenant.uuid()
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let applications = sqlx::query!("SELECT id, name FROM applications WHERE tenant_id = $1 ORDER BY lower(name), id", tenant.uuid())
+        .fetch_all(&mut **tx)
+        .await?;
+    let api_keys = sqlx::query!(
+        "SELECT id, name, hint FROM api_keys WHERE tenant_id = $1 AND (purpose = 'application' OR last_used_at IS NOT NULL)
+         ORDER BY created_at DESC, id LIMIT 200",
+        tenant.uuid()
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let plans = sqlx::query!(
+        "SELECT DISTINCT p.id, p.name, p.position FROM subscriptions s JOIN plan_versions v ON v.id = s.plan_version_id JOIN plans p ON p.id = v.plan_id
+         WHERE s.tenant_id = $1 ORDER BY p.position, p.id",
+        tenant.uuid()
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(Facets {
+        products: products.into_iter().map(|row| (ApiProductId::from_uuid(row.id), row.name)).collect(),
+        applications: applications.into_iter().map(|row| (ApplicationId::from_uuid(row.id), row.name)).collect(),
+        api_keys: api_keys.into_iter().map(|row| (ApiKeyId::from_uuid(row.id), format!("{} (…{})", row.name, row.hint))).collect(),
+        plans: plans.into_iter().map(|row| (PlanId::from_uuid(row.id), row.name)).collect(),
+    })
+}
+
+/// Billable units per meter and plan version of one period. Distinct values are counted from the rows, because sums cannot hold them.
+pub(super) async fn period_units(
+    tx: &mut Tx,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    period_start: Timestamp,
+) -> Result<Vec<PeriodUnits>> {
+    let rows = sqlx::query!(
+        r#"SELECT m.id, u.plan_version_id,
+              CASE m.aggregation WHEN 'count' THEN sum(u.count) WHEN 'max' THEN max(u.max)
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC))[1]
+                   WHEN 'unique_count' THEN (
+                       SELECT count(DISTINCT h)::numeric FROM usage_rows w, unnest(w.uniques) AS h
+                       WHERE w.namespace_id = $1 AND w.subscription_id = $2 AND w.period_start = $3 AND w.meter_id = m.id
+                         AND w.plan_version_id = u.plan_version_id AND w.mode = 'live' AND w.answered_by = 'upstream'
+                         AND w.status = ANY(array_agg(u.status)))
+                   ELSE sum(u.sum) END AS "units!"
+           FROM usage_rollup_day u JOIN meters m ON m.id = u.meter_id
+           WHERE u.namespace_id = $1 AND u.subscription_id = $2 AND u.period_start = $3 AND u.billable
+           GROUP BY m.id, u.plan_version_id ORDER BY m.id, u.plan_version_id"#,
+        tenant.uuid(),
+        subscription.uuid(),
+        period_start,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| PeriodUnits {
+            meter: MeterId::from_uuid(row.id),
+            plan_version: PlanVersionId::from_uuid(row.plan_version_id),
+            units: row.units.normalize(),
+        })
+        .collect())
+}
+
+/// A statement over the billable rollups behind a charge, in slots of 15 minutes.
+macro_rules! over_charge {
+    ($tx:expr, $charge:expr, $sql:literal $(, $argument:expr)*) => {
+        sqlx::query!(
+            "WITH usage AS (
+                SELECT u.*, m.aggregation IN ('max', 'latest') AS is_level, CASE m.aggregation WHEN 'count' THEN u.count::numeric WHEN 'max' THEN u.max WHEN 'latest' THEN u.last ELSE u.sum END AS units
+                FROM usage_rollup_15m u JOIN meters m ON m.id = u.meter_id
+                WHERE u.namespace_id = $1 AND u.subscription_id = $2 AND u.period_start = $3 AND u.meter_id = $4 AND u.billable
+            ) " + $sql,
+            $charge.tenant.uuid(),
+            $charge.subscription.uuid(),
+            $charge.period_start,
+            $charge.meter.uuid(),
+            $($argument,)*
+        )
+        .fetch_all(&mut **$tx)
+    };
+}
+
+pub(super) async fn charge_by_day(tx: &mut Tx, charge: &Charge) -> Result<Vec<BreakdownRow>> {
+    let rows = over_charge!(
+        tx,
+        charge,
+        r#"SELECT to_char(bucket AT TIME ZONE $5, 'YYYY-MM-DD') AS "label!", sum(count)::bigint AS "calls!", CASE WHEN bool_or(is_level) THEN max(units) ELSE sum(units) END AS "units!"
+           FROM usage GROUP BY 1 ORDER BY 1"#,
+        charge.zone.name()
+    )
+    .await?;
+    Ok(rows.into_iter().map(|row| BreakdownRow { label: row.label, calls: row.calls, units: row.units.normalize() }).collect())
+}
+
+pub(super) async fn charge_by_route(tx: &mut Tx, charge: &Charge) -> Result<Vec<BreakdownRow>> {
+    let rows = over_charge!(
+        tx,
+        charge,
+        r#"SELECT r.method || ' ' || r.path AS "label!", sum(u.count)::bigint AS "calls!", CASE WHEN bool_or(u.is_level) THEN max(u.units) ELSE sum(u.units) END AS "units!"
+           FROM usage u JOIN routes r ON r.id = u.route_id GROUP BY r.id ORDER BY 3 DESC, 1"#
+    )
+    .await?;
+    Ok(rows.into_iter().map(|row| BreakdownRow { label: row.label, calls: row.calls, units: row.units.normalize() }).collect())
+}
+
+pub(super) async fn charge_by_key(tx: &mut Tx, charge: &Charge) -> Result<Vec<BreakdownRow>> {
+    let rows = over_charge!(
+        tx,
+        charge,
+        r#"SELECT k.name || ' (…' || k.hint || ')' AS "label!", sum(u.count)::bigint AS "calls!", CASE WHEN bool_or(u.is_level) THEN max(u.units) ELSE sum(u.units) END AS "units!"
+           FROM usage u JOIN api_keys k ON k.tenant_id = u.namespace_id AND k.id = u.api_key_id GROUP BY k.id, k.name, k.hint ORDER BY 3 DESC, 1"#
+    )
+    .await?;
+    Ok(rows.into_iter().map(|row| BreakdownRow { label: row.label, calls: row.calls, units: row.units.normalize() }).collect())
+}
