@@ -14,6 +14,9 @@ const MAX_REQUESTS_PER_SECOND: u64 = 1_000_000;
 /// The longest window of a rate limit: what is longer is a quota.
 const MAX_PER_SECONDS: u32 = 86_400;
 
+/// The longest time that a full burst may take to refill.
+const MAX_REFILL_SECONDS: u64 = 366 * 86_400;
+
 /// The longest name of a route group.
 const MAX_ROUTE_GROUP_BYTES: usize = 64;
 
@@ -82,13 +85,21 @@ impl RateLimit {
         if self.burst == Some(0) {
             return Err(InvalidLimit::new("burst", "must be at least 1; leave it out to allow a burst of `requests`"));
         }
+        if u64::from(self.burst()) * u64::from(self.per_seconds) > MAX_REFILL_SECONDS * u64::from(self.requests) {
+            return Err(InvalidLimit::new("burst", "must refill within 366 days; lower it, or use a quota"));
+        }
         match &self.route_group {
-            Some(group) if group.is_empty() || group.len() > MAX_ROUTE_GROUP_BYTES => {
-                Err(InvalidLimit::new("route_group", "must have 1 to 64 bytes; leave it out to cover all routes"))
+            Some(group) if !is_route_group(group) => {
+                Err(InvalidLimit::new("route_group", "must have 1 to 64 of a-z, 0-9, `-` and `_`; leave it out to cover all routes"))
             }
             _ => Ok(()),
         }
     }
+}
+
+/// Route groups are named in header fields, so that they need no escapes.
+fn is_route_group(name: &str) -> bool {
+    (1..=MAX_ROUTE_GROUP_BYTES).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 /// What happens when a quota is used up.
@@ -225,7 +236,10 @@ mod tests {
         assert_eq!(field(RateLimit { per_seconds: 0, ..rate_limit() }), "per_seconds");
         assert_eq!(field(RateLimit { per_seconds: 86_401, ..rate_limit() }), "per_seconds");
         assert_eq!(field(RateLimit { burst: Some(0), ..rate_limit() }), "burst");
-        assert_eq!(field(RateLimit { route_group: Some(String::new()), ..rate_limit() }), "route_group");
+        assert_eq!(field(RateLimit { requests: 1, per_seconds: 86_400, burst: Some(367), ..rate_limit() }), "burst");
+        for name in ["", "Search", "a b", "\"", &"a".repeat(65)] {
+            assert_eq!(field(RateLimit { route_group: Some(name.into()), ..rate_limit() }), "route_group", "{name}");
+        }
 
         let quota = QuotaLimit {
             meter: MeterId::from_uuid(Uuid::from_u128(0)),
