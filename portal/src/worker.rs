@@ -2,10 +2,14 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, error::Result};
+use crate::{app::App, error::Result, jobs::runner::Runner};
 
 /// Runs jobs until `shutdown` is cancelled.
-pub async fn run(_app: App, shutdown: CancellationToken) -> Result<()> {
-    shutdown.cancelled().await;
-    Ok(())
+pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
+    runner().run(app, shutdown).await
+}
+
+/// A runner that knows every kind of job.
+pub fn runner() -> Runner {
+    Runner::new()
 }

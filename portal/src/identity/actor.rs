@@ -2,7 +2,10 @@
 
 use ids::{ApiTokenId, TenantId, UserId};
 
-use crate::error::{Error, Kind, Result};
+use crate::{
+    audit::Who,
+    error::{Error, Kind, Result},
+};
 
 /// A member's role in a tenant. Later roles include the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -128,5 +131,16 @@ impl Actor {
             None if self.is_operator => Err(Error::forbidden()),
             None => Err(Error::not_found("This page")),
         }
+    }
+}
+
+impl From<&Actor> for Who {
+    fn from(actor: &Actor) -> Self {
+        let (kind, id) = match actor.kind {
+            ActorKind::User(user) => ("user", Some(user.uuid())),
+            ActorKind::ApiToken(token, _) => ("api_token", Some(token.uuid())),
+            ActorKind::Anonymous | ActorKind::System => ("system", None),
+        };
+        Self { kind, id, ip: actor.ip.clone() }
     }
 }
