@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 /// Which field of the input is wrong, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldError {
     /// The field's name, as the form and the REST body have it.
     pub field: Cow<'static, str>,

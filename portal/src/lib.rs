@@ -29,6 +29,7 @@ pub mod random;
 pub mod server;
 pub mod subscriptions;
 pub mod tenants;
+pub mod text;
 pub mod usage;
 pub mod web;
 pub mod worker;

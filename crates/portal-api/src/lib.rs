@@ -1,1 +1,15 @@
+//! The types of the portal's REST API, and behind the feature `client` a typed client.
+//!
+//! The server answers with these types and the client reads them, so they cannot drift apart. Unknown fields in answers are ignored, unknown
+//! fields in requests are refused.
 
+mod api_token;
+mod common;
+
+#[cfg(feature = "client")]
+mod client;
+
+pub use api_token::{ApiToken, CreateToken, CreatedToken};
+#[cfg(feature = "client")]
+pub use client::{Client, ClientError};
+pub use common::{FieldProblem, List, PageQuery, Problem};

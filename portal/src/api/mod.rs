@@ -1,17 +1,39 @@
-//! REST. One endpoint a file; errors are RFC 9457 problems, made in [`problem`] only.
+//! REST. One endpoint a file `api/<noun>/<verb>.rs`; errors are RFC 9457 problems, made in [`problem`] only.
+//!
+//! An endpoint takes [`call::ApiCall`] first, then what it reads with the extractors of [`extract`], calls one domain operation, commits, and
+//! answers with a type of the crate `portal-api`. Add a noun by writing `api/<noun>/mod.rs` with `pub fn routes() -> OpenApiRouter<App>` and merging
+//! it in `documented`. What every operation has in common (security, the tenant's header, problems) is added to the document by [`document`].
 
-use axum::Router;
+use axum::{Json, Router, routing::get};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 
+pub mod call;
+mod document;
+pub mod extract;
 pub mod problem;
+mod tokens;
+
+/// All endpoints below `/api/v1`, with their descriptions.
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(document::base()).nest("/api/v1", OpenApiRouter::new().merge(tokens::routes()))
+}
 
 /// All endpoints below `/api/v1`.
 pub fn router(_app: &App) -> Router<App> {
-    Router::new()
+    let (router, document) = documented().split_for_parts();
+    let document = document::finish(document);
+    router.route("/api/v1/openapi.json", get(async move || Json(document))).route("/api/v1/{*rest}", axum::routing::any(problem::not_found))
 }
 
-/// The OpenAPI document of the REST API, as it stands in `openapi/portal.v1.json`.
+/// The OpenAPI document of the REST API.
+pub fn openapi() -> OpenApi {
+    document::finish(documented().into_openapi())
+}
+
+/// [`openapi`] as it stands in `openapi/portal.v1.json`.
 pub fn openapi_json() -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&serde_json::json!({ "openapi": "3.1.0", "info": { "title": "Tollkeeper", "version": "1" }, "paths": {} }))
+    openapi().to_pretty_json()
 }

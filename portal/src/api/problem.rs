@@ -6,7 +6,7 @@ use axum::{
 };
 
 use crate::{
-    error::{Error, FieldError, Kind},
+    error::{Error, Kind},
     web::failure,
 };
 
@@ -18,23 +18,6 @@ impl<E: Into<Error>> From<E> for Problem {
     fn from(error: E) -> Self {
         Self(error.into())
     }
-}
-
-/// The body of a problem.
-#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemBody {
-    /// Names the kind of problem.
-    pub r#type: &'static str,
-    /// The kind of problem, for people.
-    pub title: &'static str,
-    /// The HTTP status.
-    pub status: u16,
-    /// What happened, and what to do.
-    pub detail: String,
-    /// The fields at fault.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<FieldError>,
 }
 
 fn kind_of(kind: Kind) -> (&'static str, &'static str) {
@@ -57,13 +40,31 @@ impl IntoResponse for Problem {
         failure::log(&error);
         let status: StatusCode = failure::status_of(error.kind);
         let (r#type, title) = kind_of(error.kind);
-        let body = ProblemBody { r#type, title, status: status.as_u16(), detail: error.public.into_owned(), errors: error.fields };
+        let fields = error.fields.into_iter();
+        let body = portal_api::Problem {
+            r#type: r#type.to_owned(),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: error.public.into_owned(),
+            errors: fields.map(|field| portal_api::FieldProblem { field: field.field.into_owned(), message: field.message }).collect(),
+        };
         let mut response = (status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Kind::TooManyAttempts { retry_after } = error.kind {
-            headers.insert(header::RETRY_AFTER, retry_after.into());
+        match error.kind {
+            Kind::TooManyAttempts { retry_after } => {
+                headers.insert(header::RETRY_AFTER, retry_after.into());
+            }
+            Kind::Unauthenticated => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }
+}
+
+/// The answer to a path below `/api/v1` that nothing serves.
+pub async fn not_found() -> Problem {
+    Problem(Error::not_found("This endpoint"))
 }

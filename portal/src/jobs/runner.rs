@@ -91,14 +91,14 @@ impl Runner {
                     self.start_schedules(&app).await?;
                     scheduled = true;
                 }
-                if free == 0 { Ok(0) } else { self.start_due(&app, free, &mut running).await }
+                if free > 0 {
+                    self.start_due(&app, free, &mut running).await?;
+                }
+                Ok::<_, Error>(())
             }
             .await;
-            match looked {
-                // There may be more than were free to run.
-                Ok(started) if started > 0 && started == free => {}
-                Ok(_) => {}
-                Err(error) => tracing::warn!(?error, "the job queue cannot be read; trying again"),
+            if let Err(error) = looked {
+                tracing::warn!(?error, "the job queue cannot be read; trying again");
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -123,11 +123,6 @@ impl Runner {
             }
             attempts += started;
         }
-    }
-
-    /// When the next job is due.
-    pub async fn next_due(&self, app: &App) -> Result<Option<Timestamp>> {
-        store::next_due(&app.pool, &self.kind_names()).await
     }
 
     fn kind_names(&self) -> Vec<String> {

@@ -60,17 +60,6 @@ pub(super) async fn claim(pool: &PgPool, kinds: &[String], limit: i64, now: Time
     Ok(rows)
 }
 
-/// When the next job of these kinds is due, by its time or by the end of a lost lease.
-pub(super) async fn next_due(pool: &PgPool, kinds: &[String]) -> Result<Option<Timestamp>> {
-    let due = sqlx::query_scalar!(
-        "SELECT min(greatest(run_at, coalesce(locked_until, run_at))) FROM jobs WHERE finished_at IS NULL AND kind = ANY($1)",
-        kinds
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(due)
-}
-
 pub(super) async fn finish(tx: &mut Tx, job: &Claimed, error: Option<&str>, now: Timestamp) -> Result<bool> {
     let done = sqlx::query!(
         "UPDATE jobs SET finished_at = $3, locked_until = NULL, last_error = $4 WHERE id = $1 AND attempts = $2 AND finished_at IS NULL",

@@ -143,7 +143,7 @@ fn sign_in_url(parts: &Parts) -> String {
 }
 
 /// The address of the caller: the peer, or what the outermost trusted proxy saw.
-fn client_ip(parts: &Parts, trusted_hops: usize) -> Option<String> {
+pub(crate) fn client_ip(parts: &Parts, trusted_hops: usize) -> Option<String> {
     let peer = parts.extensions.get::<ConnectInfo<std::net::SocketAddr>>().map(|info| info.0.ip().to_string());
     forwarded_ip(&parts.headers, trusted_hops).or(peer)
 }

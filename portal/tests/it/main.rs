@@ -1,1 +1,5 @@
+//! The portal's router against a real Postgres: each test has a database of its own.
 
+mod jobs;
+mod support;
+mod tokens;

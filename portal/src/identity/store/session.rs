@@ -1,15 +1,24 @@
-//! All SQL of this domain.
+//! SQL of sessions.
 
 use calendar::Timestamp;
 use ids::{TenantId, UserId};
 
-use super::{
-    Role,
-    session::{Flash, NewSession, Session, SessionTenant},
+use crate::{
+    db::Tx,
+    error::Result,
+    identity::{
+        Role,
+        session::{Flash, NewSession, Session, SessionTenant},
+    },
 };
-use crate::{db::Tx, error::Result};
 
-pub(super) async fn insert_session(tx: &mut Tx, digest: &[u8], csrf_secret: &[u8], input: &NewSession, now: Timestamp) -> Result<()> {
+pub(in crate::identity) async fn insert_session(
+    tx: &mut Tx,
+    digest: &[u8],
+    csrf_secret: &[u8],
+    input: &NewSession,
+    now: Timestamp,
+) -> Result<()> {
     let user_agent = input.user_agent.as_deref().map(|text| text.chars().take(300).collect::<String>());
     sqlx::query!(
         "INSERT INTO sessions (digest, user_id, csrf_secret, created_at, last_seen_at, expires_at, user_agent, ip)
@@ -27,7 +36,7 @@ pub(super) async fn insert_session(tx: &mut Tx, digest: &[u8], csrf_secret: &[u8
     Ok(())
 }
 
-pub(super) async fn session_by_digest(tx: &mut Tx, digest: &[u8], now: Timestamp) -> Result<Option<Session>> {
+pub(in crate::identity) async fn session_by_digest(tx: &mut Tx, digest: &[u8], now: Timestamp) -> Result<Option<Session>> {
     let Some(row) = sqlx::query!(
         "SELECT s.user_id, s.tenant_id, s.csrf_secret, s.last_seen_at, u.name, u.email, u.is_operator, u.verified_at
          FROM sessions s JOIN users u ON u.id = s.user_id
@@ -72,25 +81,25 @@ pub(super) async fn session_by_digest(tx: &mut Tx, digest: &[u8], now: Timestamp
     }))
 }
 
-pub(super) async fn touch_session(tx: &mut Tx, digest: &[u8], expires_at: Timestamp, now: Timestamp) -> Result<()> {
+pub(in crate::identity) async fn touch_session(tx: &mut Tx, digest: &[u8], expires_at: Timestamp, now: Timestamp) -> Result<()> {
     sqlx::query!("UPDATE sessions SET last_seen_at = $2, expires_at = $3 WHERE digest = $1", digest, now, expires_at)
         .execute(&mut **tx)
         .await?;
     Ok(())
 }
 
-pub(super) async fn delete_session(tx: &mut Tx, digest: &[u8]) -> Result<()> {
+pub(in crate::identity) async fn delete_session(tx: &mut Tx, digest: &[u8]) -> Result<()> {
     sqlx::query!("DELETE FROM sessions WHERE digest = $1", digest).execute(&mut **tx).await?;
     Ok(())
 }
 
-pub(super) async fn set_flash(tx: &mut Tx, digest: &[u8], flash: Option<&Flash>) -> Result<()> {
+pub(in crate::identity) async fn set_flash(tx: &mut Tx, digest: &[u8], flash: Option<&Flash>) -> Result<()> {
     let flash = flash.map(serde_json::to_value).transpose()?;
     sqlx::query!("UPDATE sessions SET flash = $2 WHERE digest = $1", digest, flash).execute(&mut **tx).await?;
     Ok(())
 }
 
-pub(super) async fn take_flash(tx: &mut Tx, digest: &[u8]) -> Result<Option<Flash>> {
+pub(in crate::identity) async fn take_flash(tx: &mut Tx, digest: &[u8]) -> Result<Option<Flash>> {
     let taken = sqlx::query_scalar!(
         r#"UPDATE sessions s SET flash = NULL FROM sessions old
            WHERE s.digest = $1 AND old.digest = s.digest AND old.flash IS NOT NULL
@@ -102,7 +111,7 @@ pub(super) async fn take_flash(tx: &mut Tx, digest: &[u8]) -> Result<Option<Flas
     Ok(taken.map(serde_json::from_value).transpose()?)
 }
 
-pub(super) async fn set_session_tenant(tx: &mut Tx, digest: &[u8], tenant: TenantId) -> Result<()> {
+pub(in crate::identity) async fn set_session_tenant(tx: &mut Tx, digest: &[u8], tenant: TenantId) -> Result<()> {
     sqlx::query!("UPDATE sessions SET tenant_id = $2 WHERE digest = $1", digest, tenant.uuid()).execute(&mut **tx).await?;
     Ok(())
 }
