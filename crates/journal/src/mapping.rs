@@ -1,0 +1,91 @@
+//! The only file with `unsafe`: files mapped into memory, shared with the page cache.
+//!
+//! A store into a shared mapping is in the page cache the moment it is executed, so it outlives `kill -9` without a system call on the request path.
+//!
+//! # Why this is sound
+//!
+//! Rust asks of a mapping that nobody else changes or shortens the file while references into it live.
+//!
+//! - Nobody else: the folder is held by an exclusive file lock for the life of the process (`identity.rs`), files are opened by this crate only, and
+//!   each file is mapped once. A process that ignores the lock and the file mode (0600) can break this, as it could break any file of ours.
+//! - Not shortened: `SegmentMap` is moved, never shared. It goes from who made it to the stream's writer and to the keeper, and the keeper drops it
+//!   before it cuts the file to its sealed length. The head's length never changes.
+//! - No missing blocks: files are preallocated in full before they are mapped, so a store does not meet a full disk (which would raise SIGBUS).
+//!   File systems that copy on write (btrfs, ZFS) do not promise this; they are not supported for the journal's folder.
+//! - Shared between threads: `HeadMap` gives out atomics only. `SegmentMap` gives slices, by `&self` and `&mut self` of its one owner.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
+
+/// A segment file, mapped by its one owner.
+#[derive(Debug)]
+pub(crate) struct SegmentMap(MmapMut);
+
+impl SegmentMap {
+    /// Maps the first `len` bytes of `file`, which must be allocated.
+    pub fn new(file: &File, len: usize) -> io::Result<Self> {
+        // SAFETY: the folder is locked, the file is preallocated to `len` and is cut only after this map is dropped (module doc).
+        let map = unsafe { MmapOptions::new().len(len).map_mut(file)? };
+        Ok(Self(map))
+    }
+
+    /// All bytes of the segment.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// All bytes of the segment, to be written.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// Stores `value` (little endian) at `offset` after everything that was written before: who finds it, finds all of it.
+    ///
+    /// # Panics
+    /// If `offset` is not a multiple of 4 inside the segment.
+    #[inline]
+    pub fn publish_u32(&mut self, offset: usize, value: u32) {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.0.len(), "offset {offset} lies outside the segment");
+        let place = self.0[offset..].as_mut_ptr().cast::<u32>();
+        // SAFETY: the place is inside the map, aligned (maps start at a page, the offset is a multiple of 4), and `&mut self` makes us its only user.
+        let cell = unsafe { AtomicU32::from_ptr(place) };
+        cell.store(value.to_le(), Ordering::Release);
+    }
+}
+
+/// Words of 8 bytes in a head page.
+pub(crate) const HEAD_WORDS: usize = 512;
+
+/// A head page: one page of little endian words that the writer and the keeper both store into.
+#[derive(Debug)]
+pub(crate) struct HeadMap(MmapRaw);
+
+impl HeadMap {
+    /// Maps the head file, which must be one page long.
+    pub fn new(file: &File) -> io::Result<Self> {
+        Ok(Self(MmapOptions::new().len(HEAD_WORDS * 8).map_raw(file)?))
+    }
+
+    /// The value of a word.
+    pub fn load(&self, word: usize) -> u64 {
+        u64::from_le(self.word(word).load(Ordering::Acquire))
+    }
+
+    /// Sets a word; who sees it, sees what was stored before.
+    #[inline]
+    pub fn store(&self, word: usize, value: u64) {
+        self.word(word).store(value.to_le(), Ordering::Release);
+    }
+
+    #[inline]
+    fn word(&self, word: usize) -> &AtomicU64 {
+        assert!(word < HEAD_WORDS, "the head page has {HEAD_WORDS} words");
+        // SAFETY: the word is inside the map and aligned, all access goes through atomics, and the reference lives no longer than the map.
+        unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast::<u64>().add(word)) }
+    }
+}

@@ -1,0 +1,381 @@
+//! One usage record and its bytes (format version 1).
+//!
+//! Payload, little endian, offsets in bytes. It stands in a frame of `length u32, checksum u32` (`segment.rs`).
+//!
+//! | at | field |
+//! |---|---|
+//! | 0 | `u8` version = 1 |
+//! | 1 | `u8` kind: 1 final, 2 interim |
+//! | 2 | `u16` status |
+//! | 4 | `u16` flags: bit 0 answered by the upstream; bit 1 test key; bits 2-3 outcome (0 complete, 1 aborted, 2 broken); the rest are 0 |
+//! | 6 | `u8` number of meter items |
+//! | 7 | `u8` 0 |
+//! | 8 | `u32` part: how many interim records of this receipt came before |
+//! | 12 | `u16` length of the dimensions in bytes |
+//! | 14 | `u16` 0 |
+//! | 16 | `u64` receipt number |
+//! | 24 | `i64` admitted at, microseconds UTC |
+//! | 32 | `u64` duration from admission to this record, microseconds |
+//! | 40 | `i64` start of the quota period, microseconds UTC |
+//! | 48 | 16 bytes each: namespace, subscription, plan version, application, API key, route |
+//! | 144 | 32 bytes each meter item: id 16, `i64` micro-units, `u64` unique hash |
+//! | .. | dimensions |
+
+/// The version of the record format that is written.
+pub const RECORD_VERSION: u8 = 1;
+/// The most meter items one record holds.
+pub const MAX_METERS: usize = 8;
+/// The most bytes of dimensions one record holds.
+pub const MAX_DIMENSIONS_BYTES: usize = 512;
+/// One unit of a meter, in the micro-units that records hold.
+pub const MICRO_UNITS: i64 = 1_000_000;
+
+const FIXED_BYTES: usize = 144;
+const METER_BYTES: usize = 32;
+/// The most bytes of an encoded record, without its frame.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = FIXED_BYTES + MAX_METERS * METER_BYTES + MAX_DIMENSIONS_BYTES;
+
+const FLAG_UPSTREAM: u16 = 1;
+const FLAG_TEST: u16 = 1 << 1;
+const OUTCOME_SHIFT: u16 = 2;
+const KNOWN_FLAGS: u16 = 0b1111;
+
+/// Whether a record ends its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RecordKind {
+    /// The last record of the call, appended before the last byte of its answer.
+    Final,
+    /// An additive record of a long exchange: it holds what was used since the one before.
+    Interim,
+}
+
+/// Who gave the head of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnsweredBy {
+    /// The gateway itself (an error of its own, a redirect).
+    Gateway,
+    /// The upstream. Only these are billable.
+    Upstream,
+}
+
+/// What kind of key made the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyMode {
+    /// `tk_live_`: billed.
+    Live,
+    /// `tk_test_`: never billed.
+    Test,
+}
+
+/// How the exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The whole answer was handed to the client. Interim records also say this: nothing has gone wrong so far.
+    Complete,
+    /// The client went away.
+    Aborted,
+    /// The upstream or the gateway failed in the middle.
+    Broken,
+}
+
+/// What one meter counted in this record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MeterItem {
+    /// The meter.
+    pub meter: [u8; 16],
+    /// How much, in micro-units: one unit is [`MICRO_UNITS`].
+    pub micro_units: i64,
+    /// Keyed hash of what is counted once (UNIQUE_COUNT); 0 = none.
+    pub unique_hash: u64,
+}
+
+/// Up to [`MAX_METERS`] meter items, held inline so that a record is built without allocation.
+#[derive(Clone, Copy)]
+pub struct Meters {
+    len: u8,
+    items: [MeterItem; MAX_METERS],
+}
+
+impl Meters {
+    /// No items.
+    pub const fn new() -> Self {
+        Self { len: 0, items: [MeterItem { meter: [0; 16], micro_units: 0, unique_hash: 0 }; MAX_METERS] }
+    }
+
+    /// Adds an item.
+    ///
+    /// # Errors
+    /// When there are [`MAX_METERS`] already.
+    pub fn push(&mut self, item: MeterItem) -> Result<(), RecordError> {
+        let slot = self.items.get_mut(usize::from(self.len)).ok_or(RecordError::TooManyMeters)?;
+        *slot = item;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// The items.
+    pub fn as_slice(&self) -> &[MeterItem] {
+        &self.items[..usize::from(self.len)]
+    }
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for Meters {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Meters {}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_slice().fmt(f)
+    }
+}
+
+impl TryFrom<&[MeterItem]> for Meters {
+    type Error = RecordError;
+
+    fn try_from(items: &[MeterItem]) -> Result<Self, RecordError> {
+        let mut meters = Self::new();
+        items.iter().try_for_each(|item| meters.push(*item))?;
+        Ok(meters)
+    }
+}
+
+/// The declared dimensions of a record's meters: bytes that the gateway writes and folds, opaque here. Empty costs nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dimensions(Box<[u8]>);
+
+impl Dimensions {
+    /// Takes at most [`MAX_DIMENSIONS_BYTES`].
+    ///
+    /// # Errors
+    /// When `bytes` is longer.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, RecordError> {
+        let bytes = bytes.into();
+        if bytes.len() > MAX_DIMENSIONS_BYTES { Err(RecordError::DimensionsTooLong(bytes.len())) } else { Ok(Self(bytes)) }
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a call used: all of a record but the receipt's part of it. An id of all zeros stands for "not known".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// When the call was admitted, microseconds UTC: the event time of a unary call.
+    pub admitted_at: i64,
+    /// From admission to this record, microseconds. What a later part of a long exchange used, was used at `admitted_at + duration`.
+    pub duration_micros: u64,
+    /// The tenant's isolation scope.
+    pub namespace: [u8; 16],
+    /// The subscription it is billed to.
+    pub subscription: [u8; 16],
+    /// The plan version it was admitted under.
+    pub plan_version: [u8; 16],
+    /// The start of the quota period, microseconds UTC: with the subscription, the period's id.
+    pub period_start: i64,
+    /// The client program.
+    pub application: [u8; 16],
+    /// Its key.
+    pub api_key: [u8; 16],
+    /// The route.
+    pub route: [u8; 16],
+    /// The exact status of the answer; 0 where the protocol has none.
+    pub status: u16,
+    /// Who answered.
+    pub answered_by: AnsweredBy,
+    /// Live or test.
+    pub key_mode: KeyMode,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was counted.
+    pub meters: Meters,
+    /// Declared dimensions of the meters.
+    pub dimensions: Dimensions,
+}
+
+/// A record as it stands in a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRecord {
+    /// Final or interim.
+    pub kind: RecordKind,
+    /// The number the call took from its stream at admission.
+    pub receipt: u64,
+    /// How many interim records of this receipt came before; 0 for a unary call.
+    pub part: u32,
+    /// What was used.
+    pub usage: Usage,
+}
+
+/// A record cannot be built or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// More meter items than fit.
+    #[error("a record holds at most {MAX_METERS} meter items")]
+    TooManyMeters,
+    /// More dimensions than fit.
+    #[error("a record holds at most {MAX_DIMENSIONS_BYTES} bytes of dimensions, not {0}")]
+    DimensionsTooLong(usize),
+    /// A version that this software does not know.
+    #[error("record format version {0} is not known (this software reads version {RECORD_VERSION})")]
+    UnknownVersion(u8),
+    /// A kind that version 1 does not have.
+    #[error("record kind {0} is not known")]
+    UnknownKind(u8),
+    /// Flag bits that version 1 does not have.
+    #[error("record flags {0:#06x} are not known")]
+    UnknownFlags(u16),
+    /// A field that version 1 keeps at zero.
+    #[error("reserved bytes of a record are not zero")]
+    ReservedNotZero,
+    /// The length is not what the fields say.
+    #[error("a record of {actual} bytes says that it has {expected}")]
+    Length {
+        /// Bytes there are.
+        actual: usize,
+        /// Bytes there should be.
+        expected: usize,
+    },
+}
+
+/// How many payload bytes the record takes.
+#[inline]
+pub(crate) fn encoded_len(usage: &Usage) -> usize {
+    FIXED_BYTES + usage.meters.as_slice().len() * METER_BYTES + usage.dimensions.as_bytes().len()
+}
+
+/// Writes a record into `out`, which is `encoded_len` long. Allocates nothing.
+#[inline]
+pub(crate) fn encode(out: &mut [u8], kind: RecordKind, receipt: u64, part: u32, usage: &Usage) {
+    let (fixed, rest) = out.split_at_mut(FIXED_BYTES);
+    fixed[0] = RECORD_VERSION;
+    fixed[1] = match kind {
+        RecordKind::Final => 1,
+        RecordKind::Interim => 2,
+    };
+    fixed[2..4].copy_from_slice(&usage.status.to_le_bytes());
+    fixed[4..6].copy_from_slice(&flags(usage).to_le_bytes());
+    fixed[6] = usage.meters.len;
+    fixed[7] = 0;
+    fixed[8..12].copy_from_slice(&part.to_le_bytes());
+    let dimensions = usage.dimensions.as_bytes();
+    fixed[12..14].copy_from_slice(&(dimensions.len() as u16).to_le_bytes());
+    fixed[14..16].copy_from_slice(&[0; 2]);
+    fixed[16..24].copy_from_slice(&receipt.to_le_bytes());
+    fixed[24..32].copy_from_slice(&usage.admitted_at.to_le_bytes());
+    fixed[32..40].copy_from_slice(&usage.duration_micros.to_le_bytes());
+    fixed[40..48].copy_from_slice(&usage.period_start.to_le_bytes());
+    fixed[48..64].copy_from_slice(&usage.namespace);
+    fixed[64..80].copy_from_slice(&usage.subscription);
+    fixed[80..96].copy_from_slice(&usage.plan_version);
+    fixed[96..112].copy_from_slice(&usage.application);
+    fixed[112..128].copy_from_slice(&usage.api_key);
+    fixed[128..144].copy_from_slice(&usage.route);
+    let (items, tail) = rest.split_at_mut(usage.meters.as_slice().len() * METER_BYTES);
+    for (place, item) in items.chunks_exact_mut(METER_BYTES).zip(usage.meters.as_slice()) {
+        place[..16].copy_from_slice(&item.meter);
+        place[16..24].copy_from_slice(&item.micro_units.to_le_bytes());
+        place[24..32].copy_from_slice(&item.unique_hash.to_le_bytes());
+    }
+    tail.copy_from_slice(dimensions);
+}
+
+fn flags(usage: &Usage) -> u16 {
+    let answered = if usage.answered_by == AnsweredBy::Upstream { FLAG_UPSTREAM } else { 0 };
+    let mode = if usage.key_mode == KeyMode::Test { FLAG_TEST } else { 0 };
+    let outcome = match usage.outcome {
+        Outcome::Complete => 0,
+        Outcome::Aborted => 1,
+        Outcome::Broken => 2,
+    };
+    answered | mode | outcome << OUTCOME_SHIFT
+}
+
+/// The receipt number of an encoded record, of this version.
+pub(crate) fn receipt_of(payload: &[u8]) -> Option<u64> {
+    if payload.first() != Some(&RECORD_VERSION) { None } else { Some(u64::from_le_bytes(array(payload, 16)?)) }
+}
+
+/// Reads a record. Any bytes are answered with a record or an error, never a panic.
+pub(crate) fn decode(payload: &[u8]) -> Result<UsageRecord, RecordError> {
+    let version = payload.first().copied().unwrap_or(0);
+    if version != RECORD_VERSION {
+        return Err(RecordError::UnknownVersion(version));
+    }
+    let short = RecordError::Length { actual: payload.len(), expected: FIXED_BYTES };
+    let fixed: &[u8; FIXED_BYTES] = payload.first_chunk().ok_or(short)?;
+    let kind = match fixed[1] {
+        1 => RecordKind::Final,
+        2 => RecordKind::Interim,
+        other => return Err(RecordError::UnknownKind(other)),
+    };
+    let flags = u16::from_le_bytes(at(fixed, 4));
+    let outcome = match flags >> OUTCOME_SHIFT & 0b11 {
+        0 => Outcome::Complete,
+        1 => Outcome::Aborted,
+        2 => Outcome::Broken,
+        _ => return Err(RecordError::UnknownFlags(flags)),
+    };
+    if flags & !KNOWN_FLAGS != 0 {
+        return Err(RecordError::UnknownFlags(flags));
+    }
+    if fixed[7] != 0 || fixed[14..16] != [0; 2] {
+        return Err(RecordError::ReservedNotZero);
+    }
+    let count = usize::from(fixed[6]);
+    if count > MAX_METERS {
+        return Err(RecordError::TooManyMeters);
+    }
+    let dimensions_len = usize::from(u16::from_le_bytes(at(fixed, 12)));
+    let items_end = FIXED_BYTES + count * METER_BYTES;
+    let expected = items_end + dimensions_len;
+    if payload.len() != expected {
+        return Err(RecordError::Length { actual: payload.len(), expected });
+    }
+    let mut meters = Meters::new();
+    for place in payload[FIXED_BYTES..items_end].as_chunks::<METER_BYTES>().0 {
+        let micro_units = i64::from_le_bytes(at(place, 16));
+        meters.push(MeterItem { meter: at(place, 0), micro_units, unique_hash: u64::from_le_bytes(at(place, 24)) })?;
+    }
+    let usage = Usage {
+        admitted_at: i64::from_le_bytes(at(fixed, 24)),
+        duration_micros: u64::from_le_bytes(at(fixed, 32)),
+        namespace: at(fixed, 48),
+        subscription: at(fixed, 64),
+        plan_version: at(fixed, 80),
+        period_start: i64::from_le_bytes(at(fixed, 40)),
+        application: at(fixed, 96),
+        api_key: at(fixed, 112),
+        route: at(fixed, 128),
+        status: u16::from_le_bytes(at(fixed, 2)),
+        answered_by: if flags & FLAG_UPSTREAM == 0 { AnsweredBy::Gateway } else { AnsweredBy::Upstream },
+        key_mode: if flags & FLAG_TEST == 0 { KeyMode::Live } else { KeyMode::Test },
+        outcome,
+        meters,
+        dimensions: Dimensions::new(&payload[items_end..])?,
+    };
+    Ok(UsageRecord { kind, receipt: u64::from_le_bytes(at(fixed, 16)), part: u32::from_le_bytes(at(fixed, 8)), usage })
+}
+
+/// `N` bytes of a fixed block.
+fn at<const N: usize, const M: usize>(block: &[u8; M], offset: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&block[offset..offset + N]);
+    out
+}
+
+/// `N` bytes of a slice, if it is long enough.
+fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    bytes.get(offset..offset + N)?.try_into().ok()
+}
