@@ -1,0 +1,102 @@
+//! Periods into invoices. One transaction a period: lock the subscription, rate, write, number, finalize, move on.
+
+use std::time::Duration;
+
+use calendar::{Period, Timestamp};
+use ids::{InvoiceId, SubscriptionId, TenantId};
+use serde_json::json;
+
+use super::{
+    InvoiceState,
+    charges::{Charge, PeriodFacts},
+    store::{self, NewInvoice},
+    subscription::BilledSubscription,
+};
+use crate::{
+    audit,
+    db::Tx,
+    error::{Error, Result},
+    identity::{Actor, Permission},
+};
+
+/// How long after a period's end it is closed: batches of usage that were on their way then still count.
+pub const COLLECTION_CUTOFF: Duration = Duration::from_secs(3600);
+/// How long after its issue an invoice is to be paid.
+pub const PAYMENT_TERM: Duration = Duration::from_secs(14 * 86_400);
+/// What is noted where nothing was to be paid.
+pub const NOTHING_DUE: &str = "Nothing due";
+
+/// What a close did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// No period of the subscription is due.
+    NotDue,
+    /// The period had neither fee nor use: it is closed without an invoice.
+    Empty(Period),
+    /// The invoice of the period.
+    Invoice(InvoiceId),
+}
+
+/// Closes the earliest open period of a subscription, if its collection cutoff has passed.
+///
+/// Idempotent and safe beside others: the subscription's row is locked, and `open_from` is read under the lock.
+pub async fn close_next(tx: &mut Tx, actor: &Actor, tenant: TenantId, subscription: SubscriptionId, now: Timestamp) -> Result<Closed> {
+    actor.require(Permission::Operate)?;
+    let Some(subscription) = store::lock_subscription(tx, tenant, subscription).await? else {
+        return Err(Error::not_found("This subscription"));
+    };
+    let Some(period) = subscription.next_to_close() else { return Ok(Closed::NotDue) };
+    if period.to.plus(COLLECTION_CUTOFF) > now {
+        return Ok(Closed::NotDue);
+    }
+    let facts = PeriodFacts::load(tx, actor, &subscription, period).await?;
+    let charges = facts.rate(&facts.units, subscription.proration(period)?)?;
+    let closed = if charges.is_empty() {
+        Closed::Empty(period)
+    } else {
+        Closed::Invoice(issue(tx, actor, &subscription, period, &facts, &charges, now).await?)
+    };
+    store::set_open_from(tx, tenant, subscription.id, period.to).await?;
+    Ok(closed)
+}
+
+async fn issue(
+    tx: &mut Tx,
+    actor: &Actor,
+    subscription: &BilledSubscription,
+    period: Period,
+    facts: &PeriodFacts,
+    charges: &[Charge],
+    now: Timestamp,
+) -> Result<InvoiceId> {
+    let total = facts.total(charges)?;
+    let id = InvoiceId::new();
+    let tenant = subscription.tenant;
+    let invoice = NewInvoice { tenant, id, subscription: subscription.id, plan_version: subscription.plan_version, period, total };
+    store::insert_draft(tx, &invoice, now).await?;
+    for (position, charge) in charges.iter().enumerate() {
+        store::insert_line(tx, tenant, id, i32::try_from(position).map_err(Error::internal)?, charge).await?;
+    }
+    // The number comes last: the one row of numbers is locked for no longer than the rest of the commit.
+    let number = store::next_number(tx).await?;
+    store::finalize(tx, tenant, id, number, now, now.plus(PAYMENT_TERM)).await?;
+    if total.amount() <= rust_decimal::Decimal::ZERO {
+        store::set_state(tx, tenant, id, InvoiceState::Paid).await?;
+        store::set_paid(tx, tenant, id, NOTHING_DUE, now).await?;
+    }
+    let entry = audit::Entry {
+        tenant: Some(tenant),
+        action: "invoice.finalized",
+        target: id.to_string(),
+        before: None,
+        after: Some(json!({ "number": number, "subscription": subscription.id, "period": period, "total": total })),
+    };
+    audit::record(tx, actor, entry, now).await?;
+    Ok(id)
+}
+
+/// Subscriptions that may have a period to close, the longest waiting first. A superset: [`close_next`] decides by the calendar.
+pub async fn due(tx: &mut Tx, actor: &Actor, after: Option<(TenantId, SubscriptionId)>, now: Timestamp) -> Result<Vec<(TenantId, SubscriptionId)>> {
+    actor.require(Permission::Operate)?;
+    store::maybe_due(tx, after, now.minus(COLLECTION_CUTOFF)).await
+}
