@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, error::Result, jobs::runner::Runner};
+use crate::{app::App, billing, error::Result, jobs::runner::Runner};
 
 /// Runs jobs until `shutdown` is cancelled.
 pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
@@ -11,5 +11,7 @@ pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
 
 /// A runner that knows every kind of job.
 pub fn runner() -> Runner {
-    Runner::new()
+    let mut runner = Runner::new();
+    runner.every::<billing::job::CloseDue>(billing::job::EVERY);
+    runner
 }

@@ -89,8 +89,11 @@ impl PeriodFacts {
                 if index > 0 && quantity.is_zero() {
                     continue;
                 }
-                let description =
-                    if index == 0 { card.name.clone() } else { format!("{} ({} version {})", card.name, version.plan.name, version.version) };
+                let description = if index == 0 {
+                    card.name.clone()
+                } else {
+                    format!("{} ({} version {})", card.name, version.plan.name, version.version)
+                };
                 let input = RateCardInput {
                     description: &description,
                     card: &card.terms,

@@ -96,7 +96,12 @@ async fn issue(
 }
 
 /// Subscriptions that may have a period to close, the longest waiting first. A superset: [`close_next`] decides by the calendar.
-pub async fn due(tx: &mut Tx, actor: &Actor, after: Option<(TenantId, SubscriptionId)>, now: Timestamp) -> Result<Vec<(TenantId, SubscriptionId)>> {
+pub async fn due(
+    tx: &mut Tx,
+    actor: &Actor,
+    after: Option<(TenantId, SubscriptionId)>,
+    now: Timestamp,
+) -> Result<Vec<(TenantId, SubscriptionId)>> {
     actor.require(Permission::Operate)?;
     store::maybe_due(tx, after, now.minus(COLLECTION_CUTOFF)).await
 }

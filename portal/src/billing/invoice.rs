@@ -135,7 +135,14 @@ pub async fn void(tx: &mut Tx, actor: &Actor, tenant: TenantId, id: InvoiceId, r
 }
 
 /// Gives an invoice that is past due up.
-pub async fn mark_uncollectible(tx: &mut Tx, actor: &Actor, tenant: TenantId, id: InvoiceId, reason: &str, now: Timestamp) -> Result<Invoice> {
+pub async fn mark_uncollectible(
+    tx: &mut Tx,
+    actor: &Actor,
+    tenant: TenantId,
+    id: InvoiceId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Invoice> {
     actor.require(Permission::Operate)?;
     let reason = note("reason", reason, "Say why the invoice is given up.")?;
     move_to(tx, actor, tenant, id, InvoiceState::Uncollectible, &reason, now).await

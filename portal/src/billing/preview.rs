@@ -72,7 +72,10 @@ pub async fn previews(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timesta
 
 async fn rate_running(tx: &mut Tx, actor: &Actor, subscription: BilledSubscription, now: Timestamp) -> Result<Preview> {
     // The instant of a cancellation belongs to the period that it ends.
-    let at = subscription.canceled_at.map_or(now, |canceled| canceled.minus(std::time::Duration::from_micros(1)).min(now)).max(subscription.started_at);
+    let at = subscription
+        .canceled_at
+        .map_or(now, |canceled| canceled.minus(std::time::Duration::from_micros(1)).min(now))
+        .max(subscription.started_at);
     let period = subscription.served(subscription.whole_period_at(at));
     let facts = PeriodFacts::load(tx, actor, &subscription, period).await?;
     let proration = subscription.proration(period)?;
@@ -107,7 +110,8 @@ fn project(facts: &PeriodFacts, period: Period, proration: Proration, now: Times
     }
     let mut units = facts.units.clone();
     for meter in &mut units {
-        let Some(projected) = meter.units.checked_mul(Decimal::from(length)).and_then(|product| product.checked_div(Decimal::from(elapsed)))
+        let Some(projected) =
+            meter.units.checked_mul(Decimal::from(length)).and_then(|product| product.checked_div(Decimal::from(elapsed)))
         else {
             return Ok(None);
         };

@@ -1,6 +1,6 @@
 //! All SQL of this domain.
 
-use calendar::{Anchor, Cadence, Period, TimeZone, Timestamp};
+use calendar::{Anchor, Period, TimeZone, Timestamp};
 use ids::{ApplicationId, InvoiceId, MeterId, PlanVersionId, RateCardId, SubscriptionId, TenantId, Uuid};
 use rating::{Currency, Money};
 use rust_decimal::Decimal;
@@ -75,9 +75,8 @@ pub(super) async fn subscription(tx: &mut Tx, tenant: TenantId, id: Subscription
 
 /// Locks the subscription's row until the transaction ends, and reads it under the lock.
 pub(super) async fn lock_subscription(tx: &mut Tx, tenant: TenantId, id: SubscriptionId) -> Result<Option<BilledSubscription>> {
-    let row = subscriptions!("WHERE s.tenant_id = $1 AND s.id = $2 FOR UPDATE OF s", tenant.uuid(), id.uuid())
-        .fetch_optional(&mut **tx)
-        .await?;
+    let row =
+        subscriptions!("WHERE s.tenant_id = $1 AND s.id = $2 FOR UPDATE OF s", tenant.uuid(), id.uuid()).fetch_optional(&mut **tx).await?;
     row.map(SubscriptionRow::into_subscription).transpose()
 }
 
@@ -136,6 +135,7 @@ pub(super) struct NewInvoice {
 }
 
 pub(super) async fn insert_draft(tx: &mut Tx, invoice: &NewInvoice, now: Timestamp) -> Result<()> {
+    let currency = invoice.total.currency();
     sqlx::query!(
         "INSERT INTO invoices (tenant_id, id, subscription_id, plan_version_id, period_from, period_to, state, currency, subtotal, tax, total, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, 'draft', $7, $8, 0, $8, $9)",
@@ -145,7 +145,7 @@ pub(super) async fn insert_draft(tx: &mut Tx, invoice: &NewInvoice, now: Timesta
         invoice.plan_version.uuid(),
         invoice.period.from,
         invoice.period.to,
-        invoice.total.currency().code(),
+        currency.code(),
         invoice.total.amount(),
         now,
     )
