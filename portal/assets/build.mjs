@@ -36,7 +36,7 @@ async function bundle() {
     minify: true,
     splitting: true,
     format: "esm",
-    target: ["chrome115", "firefox115", "safari16.4"],
+    target: ["chrome123", "firefox121", "safari17.5"],
     entryNames: "[name]-[hash]",
     chunkNames: "[name]-[hash]",
     assetNames: "[name]-[hash]",

@@ -18,8 +18,14 @@ const TIMES = {
   minute: { tick: { hour: "2-digit", minute: "2-digit" }, title: { dateStyle: "medium", timeStyle: "short" } },
 };
 
+// A canvas cannot read light-dark() or var(): an element in the page resolves a token to the colour of the moment.
+const probe = document.createElement("span");
+probe.hidden = true;
+document.body.append(probe);
+
 function cssColour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  probe.style.color = `var(${name})`;
+  return getComputedStyle(probe).color;
 }
 
 function seriesColour(series, index) {
@@ -34,7 +40,7 @@ function dataset(series, index, spec) {
   return {
     label: series.name,
     data: series.values.map(Number),
-    backgroundColor: line ? `color-mix(in srgb, ${colour} 12%, transparent)` : colour,
+    backgroundColor: line ? colour.replace("rgb(", "rgba(").replace(")", ", 0.12)") : colour,
     borderColor: colour,
     borderWidth: line ? 2 : 0,
     fill: line && spec.series.length === 1,
@@ -61,7 +67,7 @@ function options(spec) {
   const formats = labelFormats(spec);
   const withUnit = (value) => (spec.unit ? `${number.format(value)} ${spec.unit}` : number.format(value));
   const ink = cssColour("--ink-3");
-  const font = { family: cssColour("--font"), size: 12 };
+  const font = { family: getComputedStyle(document.body).fontFamily, size: 12 };
   return {
     responsive: true,
     maintainAspectRatio: false,
