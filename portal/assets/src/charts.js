@@ -42,6 +42,7 @@ function dataset(series, index, spec) {
     data: series.values.map(Number),
     backgroundColor: line ? colour.replace("rgb(", "rgba(").replace(")", ", 0.12)") : colour,
     borderColor: colour,
+    hoverBackgroundColor: line ? undefined : colour,
     borderWidth: line ? 2 : 0,
     fill: line && spec.series.length === 1,
     pointRadius: 0,
@@ -103,6 +104,7 @@ function options(spec) {
         itemSort: spec.stacked ? (a, b) => b.datasetIndex - a.datasetIndex : undefined,
         filter: (item) => !spec.stacked || item.raw !== 0,
         callbacks: {
+          labelColor: (item) => ({ borderColor: "transparent", borderWidth: 0, backgroundColor: item.dataset.borderColor, borderRadius: 2 }),
           title: ([item]) => (item ? formats.title(spec.labels[item.dataIndex]) : ""),
           label: (item) => ` ${item.dataset.label}: ${withUnit(item.raw)}`,
           footer: (items) => (spec.stacked && items.length > 1 ? `Total: ${withUnit(items.reduce((sum, item) => sum + item.raw, 0))}` : ""),
