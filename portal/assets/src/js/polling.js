@@ -5,7 +5,7 @@ const MOST_SECONDS = 60;
 
 function isInUse(element) {
   const selection = getSelection();
-  return element.querySelector("details[open], dialog[open]") !== null
+  return element.querySelector("details.menu[open], details.confirm[open], dialog[open]") !== null
     || (element.contains(document.activeElement) && document.activeElement.matches("input, select, textarea"))
     || (selection !== null && !selection.isCollapsed && element.contains(selection.anchorNode));
 }
@@ -65,7 +65,10 @@ class Poll {
     const template = document.createElement("template");
     template.innerHTML = html;
     this.element.dispatchEvent(new CustomEvent("beforeswap", { bubbles: true }));
+    const unfolded = [...this.element.querySelectorAll("details[id][open]")].map((details) => details.id);
     this.element.replaceChildren(template.content);
+    // What the viewer unfolded stays so.
+    for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
     this.enhance(this.element);
     this.element.dispatchEvent(new CustomEvent("swapped", { bubbles: true }));
   }
