@@ -90,6 +90,16 @@ impl Error {
         self
     }
 
+    /// What a form shows at a field; empty if nothing is wrong with it.
+    pub fn at(&self, name: &str) -> &str {
+        self.field(name).unwrap_or_default()
+    }
+
+    /// What a form shows above its fields.
+    pub fn summary(&self) -> &str {
+        &self.public
+    }
+
     /// What a form shows at a field.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|error| error.field == name).map(|error| error.message.as_str())

@@ -1,8 +1,13 @@
 //! Registers all jobs and schedules.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, billing, error::Result, jobs::runner::Runner};
+use crate::{app::App, billing, error::Result, identity, jobs::runner::Runner, mail};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Runs jobs until `shutdown` is cancelled.
 pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
@@ -13,5 +18,8 @@ pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
 pub fn runner() -> Runner {
     let mut runner = Runner::new();
     runner.every::<billing::job::CloseDue>(billing::job::EVERY);
+    runner.register::<mail::Send>();
+    runner.every::<mail::RemoveOld>(DAY);
+    runner.every::<identity::job::RemoveEnded>(HOUR);
     runner
 }

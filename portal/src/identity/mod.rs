@@ -2,7 +2,15 @@
 
 pub mod actor;
 pub mod api_token;
+pub mod job;
+mod letter;
+pub mod password;
+pub mod recovery;
 pub mod session;
+pub mod sign_in;
+pub mod sign_up;
 mod store;
+pub mod throttle;
+pub mod user;
 
 pub use actor::{Actor, ActorKind, Permission, Role};

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Actor, ActorKind, Role, store};
+use super::{Actor, ActorKind, Permission, Role, store};
 use crate::{
+    audit::{self, Entry},
     db::Tx,
     error::{Error, Kind, Result},
     random,
@@ -149,4 +150,53 @@ pub async fn switch_tenant(tx: &mut Tx, session: &Session, tenant_id: TenantId) 
         return Err(Error::new(Kind::NotFound, "This organization does not exist."));
     }
     store::set_session_tenant(tx, &session.digest, tenant_id).await
+}
+
+/// A session in its person's list.
+#[derive(Debug, Clone)]
+pub struct SessionInfo {
+    /// The digest of its token.
+    pub digest: Vec<u8>,
+    /// When the person signed in.
+    pub created_at: Timestamp,
+    /// Roughly when it was used last.
+    pub last_seen_at: Timestamp,
+    /// The browser.
+    pub user_agent: Option<String>,
+    /// From where the person signed in.
+    pub ip: Option<String>,
+}
+
+impl SessionInfo {
+    /// The name by which a form means this session.
+    pub fn handle(&self) -> String {
+        hex::encode(&self.digest)
+    }
+}
+
+/// The person's sessions, the one used last first.
+pub async fn list(tx: &mut Tx, actor: &Actor, now: Timestamp) -> Result<Vec<SessionInfo>> {
+    actor.require(Permission::SignedIn)?;
+    store::sessions_of(tx, actor.user_id().ok_or_else(Error::forbidden)?, now).await
+}
+
+/// Ends one of the person's sessions by its [`SessionInfo::handle`].
+pub async fn revoke(tx: &mut Tx, actor: &Actor, handle: &str, now: Timestamp) -> Result<()> {
+    actor.require(Permission::SignedIn)?;
+    let user = actor.user_id().ok_or_else(Error::forbidden)?;
+    let digest = hex::decode(handle).map_err(|_| Error::not_found("This session"))?;
+    if !store::delete_session_of(tx, user, &digest).await? {
+        return Err(Error::not_found("This session"));
+    }
+    let entry = Entry { action: "session.revoked", target: user.to_string(), ..Entry::default() };
+    audit::record(tx, actor, entry, now).await
+}
+
+/// Ends the person's sessions but this one.
+pub async fn revoke_others(tx: &mut Tx, actor: &Actor, kept: &Session, now: Timestamp) -> Result<u64> {
+    actor.require(Permission::SignedIn)?;
+    let ended = store::delete_sessions_but(tx, kept.user_id, &kept.digest).await?;
+    let entry = Entry { action: "session.others_revoked", target: kept.user_id.to_string(), ..Entry::default() };
+    audit::record(tx, actor, entry, now).await?;
+    Ok(ended)
 }

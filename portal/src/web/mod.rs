@@ -4,19 +4,33 @@
 
 use axum::{Router, http::header, middleware};
 
-use crate::app::App;
+use crate::{
+    app::App,
+    error::{Error, Kind},
+};
 
 pub mod assets;
 pub mod call;
 pub mod failure;
 pub mod form;
 pub mod health;
+mod mailbox;
+mod reset;
 mod security;
 pub mod shell;
+mod sign_in;
+mod sign_up;
 
 /// All pages.
 pub fn router(_app: &App) -> Router<App> {
-    Router::new().merge(health::routes()).merge(assets::routes()).layer(middleware::from_fn(security::headers))
+    Router::new()
+        .merge(health::routes())
+        .merge(assets::routes())
+        .merge(sign_up::routes())
+        .merge(sign_in::routes())
+        .merge(reset::routes())
+        .merge(mailbox::routes())
+        .layer(middleware::from_fn(security::headers))
 }
 
 /// The name of the session cookie. `__Host-` would demand https, which a local start does not have.
@@ -24,3 +38,13 @@ pub const SESSION_COOKIE: &str = "tollkeeper_session";
 
 /// Answers that hold a person's data are never stored by caches.
 pub const NO_STORE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
+
+/// A form that has not been sent yet has no error to show.
+pub fn no_error() -> Error {
+    Error::new(Kind::Invalid, "")
+}
+
+/// Whether the person can mend it where they are: the form is shown again, with what they entered.
+pub fn belongs_on_form(error: &Error) -> bool {
+    matches!(error.kind, Kind::Invalid | Kind::Conflict | Kind::TooManyAttempts { .. })
+}

@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     identity::{
         Role,
-        session::{Flash, NewSession, Session, SessionTenant},
+        session::{Flash, NewSession, Session, SessionInfo, SessionTenant},
     },
 };
 
@@ -114,4 +114,35 @@ pub(in crate::identity) async fn take_flash(tx: &mut Tx, digest: &[u8]) -> Resul
 pub(in crate::identity) async fn set_session_tenant(tx: &mut Tx, digest: &[u8], tenant: TenantId) -> Result<()> {
     sqlx::query!("UPDATE sessions SET tenant_id = $2 WHERE digest = $1", digest, tenant.uuid()).execute(&mut **tx).await?;
     Ok(())
+}
+
+pub(in crate::identity) async fn sessions_of(tx: &mut Tx, user: UserId, now: Timestamp) -> Result<Vec<SessionInfo>> {
+    let rows = sqlx::query!(
+        "SELECT digest, created_at, last_seen_at, user_agent, ip FROM sessions
+         WHERE user_id = $1 AND expires_at > $2 ORDER BY last_seen_at DESC LIMIT 200",
+        user.uuid(),
+        now,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| SessionInfo {
+            digest: row.digest,
+            created_at: row.created_at,
+            last_seen_at: row.last_seen_at,
+            user_agent: row.user_agent,
+            ip: row.ip,
+        })
+        .collect())
+}
+
+pub(in crate::identity) async fn delete_session_of(tx: &mut Tx, user: UserId, digest: &[u8]) -> Result<bool> {
+    let done = sqlx::query!("DELETE FROM sessions WHERE user_id = $1 AND digest = $2", user.uuid(), digest).execute(&mut **tx).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(in crate::identity) async fn delete_sessions_but(tx: &mut Tx, user: UserId, kept: &[u8]) -> Result<u64> {
+    let done = sqlx::query!("DELETE FROM sessions WHERE user_id = $1 AND digest <> $2", user.uuid(), kept).execute(&mut **tx).await?;
+    Ok(done.rows_affected())
 }

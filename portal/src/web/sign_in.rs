@@ -1,0 +1,143 @@
+//! Signing in and out.
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::Query,
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use axum_extra::extract::{
+    CookieJar,
+    cookie::{Cookie, SameSite},
+};
+use serde::Deserialize;
+
+use super::{
+    SESSION_COOKIE,
+    call::Visit,
+    failure::{Failure, status_of},
+    form::Entered,
+    shell::Shell,
+};
+use crate::{
+    app::App,
+    error::{Error, Kind},
+    identity::{
+        session,
+        sign_in::{self, SignIn},
+    },
+};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/sign-in", get(form).post(submit)).route("/sign-out", post(sign_out))
+}
+
+#[derive(Template)]
+#[template(path = "pages/account/sign_in.html")]
+struct SignInPage {
+    shell: Shell,
+    email: String,
+    next: String,
+    /// Whether the address was verified just now.
+    verified: bool,
+    /// Whether the password was set just now.
+    reset: bool,
+    error: Error,
+}
+
+#[derive(Deserialize)]
+struct Arrival {
+    #[serde(default)]
+    next: String,
+    #[serde(default)]
+    verified: String,
+    #[serde(default)]
+    reset: String,
+}
+
+async fn form(mut visit: Visit, Query(arrival): Query<Arrival>) -> Result<Response, Failure> {
+    if visit.session.is_some() {
+        return Ok(Redirect::to(local(&arrival.next)).into_response());
+    }
+    let shell = visit.shell("Sign in", "").await?;
+    let page = SignInPage {
+        shell,
+        verified: !arrival.verified.is_empty(),
+        reset: !arrival.reset.is_empty(),
+        email: arrival.verified,
+        next: local(&arrival.next).to_owned(),
+        error: super::no_error(),
+    };
+    Ok(Html(page.render()?).into_response())
+}
+
+#[derive(Deserialize)]
+struct SignInForm {
+    email: String,
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+async fn submit(jar: CookieJar, Entered(mut visit, input): Entered<SignInForm>) -> Result<Response, Failure> {
+    let email = input.email.clone();
+    let new = SignIn { email: input.email, password: input.password, ip: visit.ip.clone(), user_agent: visit.user_agent.clone() };
+    match sign_in::sign_in(&visit.app, new, visit.now).await {
+        Ok(token) => {
+            // A session that the browser had before is over: it may be another person's.
+            if let Some(old) = visit.session.take() {
+                session::delete(&mut visit.tx, &old).await?;
+            }
+            let cookie = session_cookie(token, visit.app.config.secure_cookies());
+            visit.commit().await?;
+            Ok((jar.add(cookie), Redirect::to(local(&input.next))).into_response())
+        }
+        Err(error) if matches!(error.kind, Kind::Unauthenticated | Kind::TooManyAttempts { .. }) => {
+            let shell = visit.shell("Sign in", "").await?;
+            let status = status_of(error.kind);
+            let page = SignInPage { shell, email, next: local(&input.next).to_owned(), verified: false, reset: false, error };
+            Ok((status, Html(page.render()?)).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn sign_out(jar: CookieJar, Entered(mut visit, input): Entered<SignOutForm>) -> Result<Response, Failure> {
+    if let Some(session) = visit.session.take() {
+        super::call::check_csrf(&session, &input.csrf)?;
+        session::delete(&mut visit.tx, &session).await?;
+    }
+    visit.commit().await?;
+    Ok((jar.remove(Cookie::build(SESSION_COOKIE).path("/")), Redirect::to("/sign-in")).into_response())
+}
+
+#[derive(Deserialize)]
+struct SignOutForm {
+    #[serde(default)]
+    csrf: String,
+}
+
+/// The table decides when a session ends, so the cookie stays for as long as the browser keeps it.
+fn session_cookie(token: String, secure: bool) -> Cookie<'static> {
+    Cookie::build((SESSION_COOKIE, token)).path("/").http_only(true).same_site(SameSite::Lax).secure(secure).permanent().build()
+}
+
+/// The way back after signing in: a path of this portal, never another site.
+fn local(next: &str) -> &str {
+    let is_path = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.chars().any(char::is_control);
+    if is_path { next } else { "/" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::local;
+
+    #[test]
+    fn the_way_back_stays_here() {
+        assert_eq!(local("/usage?from=1"), "/usage?from=1");
+        for other in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\tx"] {
+            assert_eq!(local(other), "/", "{other}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! From signing up to being signed in, by the pages alone.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::support::{Browser, Portal};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// The first link of the newest mail in the development mailbox.
+async fn newest_link(browser: &mut Browser) -> String {
+    let list = browser.get("/dev/mailbox").await.expect_status(200);
+    let from = list.body.find("/dev/mailbox/mail_").expect("a mail");
+    let path = list.body[from..].split('"').next().unwrap();
+    let mail = browser.get(path).await.expect_status(200);
+    let from = mail.body.find("href=\"http://127.0.0.1:8080/").expect("a link") + "href=\"http://127.0.0.1:8080".len();
+    mail.body[from..].split('"').next().unwrap().to_owned()
+}
+
+async fn sign_up(browser: &mut Browser, email: &str) {
+    let form = [("name", "Ada"), ("email", email), ("password", PASSWORD)];
+    let answer = browser.post("/sign-up", &form).await.expect_status(200);
+    assert!(answer.body.contains("Check your mail"));
+}
+
+async fn sign_in(browser: &mut Browser, email: &str, password: &str) -> u16 {
+    browser.post("/sign-in", &[("email", email), ("password", password)]).await.status
+}
+
+fn with_mailbox(pool: PgPool) -> Portal {
+    Portal::with_settings(pool, &[("PORTAL_DEV_MAILBOX", "true"), ("PORTAL_TRUSTED_PROXY_HOPS", "1")])
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn sign_up_verify_sign_in_and_out(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    let mut browser = portal.visitor();
+    sign_up(&mut browser, "Ada@example.com").await;
+    let link = newest_link(&mut browser).await;
+    let page = browser.get(&link).await.expect_status(200);
+    let token = page.field("token").unwrap();
+    let to = browser.post("/verify", &[("token", &token)]).await.location();
+    assert_eq!(to, "/sign-in?verified=Ada%40example.com");
+    browser.post("/verify", &[("token", &token)]).await.expect_status(404);
+    let page = browser.get(&to).await.expect_status(200);
+    assert!(page.body.contains("Ada@example.com") && page.body.contains("is verified"));
+    assert_eq!(
+        browser.post("/sign-in", &[("email", "ada@EXAMPLE.com"), ("password", PASSWORD), ("next", "/dev/mailbox")]).await.location(),
+        "/dev/mailbox"
+    );
+    let signed_in = browser.clone();
+    let page = browser.get("/dev/mailbox").await.expect_status(200);
+    assert!(page.body.contains("Sign out"));
+    browser.post("/sign-out", &[]).await.location();
+    let mut stolen = signed_in;
+    assert!(!stolen.get("/dev/mailbox").await.body.contains("Sign out"), "the session is over, not just the cookie");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_taken_address_is_not_told(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    portal.person("ada@example.com").await;
+    let mut browser = portal.visitor();
+    sign_up(&mut browser, "ada@example.com").await;
+    assert_eq!(newest_link(&mut browser).await, "/sign-in");
+    let wrong = browser.post("/sign-in", &[("email", "ada@example.com"), ("password", PASSWORD)]).await.expect_status(401);
+    let unknown = browser.post("/sign-in", &[("email", "eve@example.com"), ("password", PASSWORD)]).await.expect_status(401);
+    assert_eq!(wrong.body.replace("ada@", "eve@"), unknown.body);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn fields_are_named_and_kept(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let mut browser = portal.visitor();
+    let form = [("name", "Ada & Co"), ("email", "not an address"), ("password", "short")];
+    let page = browser.post("/sign-up", &form).await.expect_status(422);
+    assert!(page.body.contains("Enter an e-mail address like") && page.body.contains("at least 10 characters"), "{}", page.body);
+    assert!(page.body.contains("Ada &#38; Co"), "what was entered stays: {}", page.body);
+    browser.get("/dev/mailbox").await.expect_status(404);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn guesses_are_throttled_by_account_and_by_address(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    let mut browser = portal.visitor();
+    for _ in 0..10 {
+        assert_eq!(sign_in(&mut browser, "ada@example.com", "wrong password").await, 401);
+    }
+    let refused = browser.post("/sign-in", &[("email", "ADA@example.com"), ("password", "wrong password")]).await.expect_status(429);
+    assert!(refused.body.contains("Too many attempts"));
+    let mut elsewhere = portal.visitor();
+    elsewhere.ip = "198.51.100.9".into();
+    assert_eq!(sign_in(&mut elsewhere, "ada@example.com", "wrong password").await, 429, "the account, from anywhere");
+    for i in 0..39 {
+        assert_eq!(sign_in(&mut browser, &format!("user{i}@example.com"), "wrong password").await, 401);
+    }
+    assert_eq!(sign_in(&mut browser, "other@example.com", "wrong password").await, 429, "the address, for any account");
+    assert_eq!(sign_in(&mut elsewhere, "other@example.com", "wrong password").await, 401);
+    portal.clock.advance(Duration::from_secs(900));
+    assert_eq!(sign_in(&mut browser, "ada@example.com", "wrong password").await, 401, "a new window");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_reset_ends_every_session_and_works_once(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    let ada = portal.person("ada@example.com").await;
+    let mut signed_in = portal.browser(&ada).await;
+    let mut browser = portal.visitor();
+    let known = browser.post("/reset", &[("email", "ada@example.com")]).await.expect_status(200).body;
+    let unknown = browser.post("/reset", &[("email", "eve@example.com")]).await.expect_status(200).body;
+    assert_eq!(known, unknown.replace("eve@", "ada@"));
+    let link = newest_link(&mut browser).await;
+    let token = browser.get(&link).await.expect_status(200).field("token").unwrap();
+    browser.post("/reset/new", &[("token", &token), ("password", "password123")]).await.expect_status(422);
+    assert_eq!(browser.post("/reset/new", &[("token", &token), ("password", PASSWORD)]).await.location(), "/sign-in?reset=1");
+    browser.post("/reset/new", &[("token", &token), ("password", "another password")]).await.expect_status(404);
+    assert!(!signed_in.get("/dev/mailbox").await.body.contains("Sign out"));
+    assert_eq!(sign_in(&mut browser, "ada@example.com", PASSWORD).await, 303);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn links_expire_and_mails_are_throttled(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    let mut browser = portal.visitor();
+    sign_up(&mut browser, "ada@example.com").await;
+    let link = newest_link(&mut browser).await;
+    assert_eq!(sign_in(&mut browser, "ada@example.com", PASSWORD).await, 303);
+    assert_eq!(browser.get("/tenants/new").await.location(), "/verify");
+    for _ in 0..4 {
+        browser.post("/verify/resend", &[]).await.expect_status(200);
+    }
+    browser.post("/verify/resend", &[]).await.expect_status(429);
+    portal.clock.advance(Duration::from_secs(48 * 3600));
+    let token = link.split("token=").nth(1).unwrap();
+    browser.post("/verify", &[("token", token)]).await.expect_status(404);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn forms_of_other_sites_are_refused(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    let request = http::Request::builder()
+        .method("POST")
+        .uri("/sign-in")
+        .header("origin", "https://evil.example")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(axum::body::Body::from("email=a%40b.c&password=x"))
+        .unwrap();
+    let response = tower::ServiceExt::oneshot(portal.router.clone(), request).await.unwrap();
+    assert_eq!(response.status(), 403);
+}
