@@ -6,12 +6,19 @@ use anyhow::Context;
 use calendar::SystemClock;
 use clap::{Parser, Subcommand};
 use portal::{App, Config, db, server};
-use tokio::{net::TcpListener, signal::unix};
+use telemetry::log::{self, LogFormat};
+use tokio::net::TcpListener;
 
 /// The control plane of Tollkeeper. Settings come from the environment; see docs/OPERATIONS.md.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
+    /// What is logged, as a `tracing` filter
+    #[arg(long, env = "PORTAL_LOG", default_value = "info,sqlx=warn", global = true)]
+    log: String,
+    /// How the log looks: text or json
+    #[arg(long, env = "PORTAL_LOG_FORMAT", default_value = "text", global = true)]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -35,7 +42,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments.command).await {
+    match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             #[allow(clippy::print_stderr, reason = "the last words of the process")]
@@ -47,47 +54,28 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
-    if let Command::Openapi = command {
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Command::Openapi = arguments.command {
         #[allow(clippy::print_stdout, reason = "the document is what the command is for")]
         {
             println!("{}", portal::api::openapi_json()?);
         }
         return Ok(());
     }
+    log::init(arguments.log_format, &arguments.log)?;
     let config = Config::from_env()?;
     let pool = db::connect(&config.database_url, config.database_connections).await.context("cannot reach Postgres at DATABASE_URL")?;
-    let listen = config.listen;
-    match command {
-        Command::Migrate => return Ok(db::migrate(&pool).await?),
-        Command::Serve { with_worker } => {
-            let app = App::new(pool, Arc::new(SystemClock), config);
-            stop_on_signal(&app)?;
-            let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (PORTAL_LISTEN)"))?;
-            let parts = if with_worker { server::Parts::ServeAndWork } else { server::Parts::Serve };
-            server::serve(app, listener, parts).await?;
-        }
-        Command::Worker => {
-            let app = App::new(pool, Arc::new(SystemClock), config);
-            stop_on_signal(&app)?;
-            portal::worker::run(app.clone(), app.shutdown.clone()).await?;
-        }
-        Command::Openapi => {}
+    if let Command::Migrate = arguments.command {
+        return Ok(db::migrate(&pool).await?);
     }
-    Ok(())
-}
-
-/// SIGTERM and SIGINT stop the process in an orderly way.
-fn stop_on_signal(app: &App) -> anyhow::Result<()> {
-    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
-    let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
-    let shutdown = app.shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        shutdown.cancel();
-    });
+    let listen = config.listen;
+    let app = App { shutdown: telemetry::shutdown::on_signal()?, ..App::new(pool, Arc::new(SystemClock), config) };
+    if let Command::Serve { with_worker } = arguments.command {
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (PORTAL_LISTEN)"))?;
+        let parts = if with_worker { server::Parts::ServeAndWork } else { server::Parts::Serve };
+        server::serve(app, listener, parts).await?;
+    } else {
+        portal::worker::run(app.clone(), app.shutdown.clone()).await?;
+    }
     Ok(())
 }

@@ -156,6 +156,11 @@ impl Account {
 impl Postgres {
     /// Starts the cluster of a data folder, making it first where there is none. A cluster whose server was killed recovers by itself.
     pub async fn start(data: &DataDir) -> anyhow::Result<Self> {
+        Self::start_with(data, &[]).await
+    }
+
+    /// The same with settings of the server on top, each as `name=value`. Tests trade durability for speed with them.
+    pub async fn start_with(data: &DataDir, extra_settings: &[&str]) -> anyhow::Result<Self> {
         let folder = data.path("postgres");
         let installed = installed_major(&folder)?;
         let binaries = Binaries::find(installed)?;
@@ -184,7 +189,7 @@ impl Postgres {
             "max_wal_size=2GB",
             "log_min_messages=warning",
         ];
-        command.args(settings.iter().flat_map(|setting| ["-c", setting]).map(OsString::from));
+        command.args(settings.iter().chain(extra_settings).flat_map(|setting| ["-c", setting]).map(OsString::from));
         let process = Process::spawn("postgres", command, data.root())?;
         let mut postgres = Self { process, url: format!("postgres://{USER}:{password}@127.0.0.1:{port}/{USER}") };
         postgres.wait_until_ready(&format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres")).await?;
