@@ -1,0 +1,29 @@
+//! What stories and house rules share.
+
+pub mod repository;
+
+use std::path::PathBuf;
+
+/// Whether `TOLLKEEPER_SKIP` names this part of the tests; says so where it does.
+pub fn skipped(part: &str) -> bool {
+    let skip = variable("TOLLKEEPER_SKIP").unwrap_or_default();
+    let skipped = skip.split(',').any(|name| name.trim() == part);
+    if skipped {
+        #[allow(clippy::print_stdout, reason = "a skipped test says so")]
+        {
+            println!("skipped: TOLLKEEPER_SKIP names `{part}`");
+        }
+    }
+    skipped
+}
+
+/// The Python of the tests' virtual environment.
+pub fn python() -> PathBuf {
+    variable("TOLLKEEPER_TEST_PYTHON").map_or_else(|| repository::root().join("test-output/python/bin/python"), PathBuf::from)
+}
+
+/// A variable of the tests' environment.
+pub fn variable(name: &str) -> Option<String> {
+    #[allow(clippy::disallowed_methods, reason = "the tests' settings are read here and nowhere else")]
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,5 @@
+//! The house rules, asserted from the files and from `cargo metadata`.
+
+mod charts;
+mod imports;
+mod style;
