@@ -21,7 +21,7 @@ CASES = {
             "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "cert", "annotations": {"a": "b"}},
             "service": {"annotations": {"a": "b"}},
         },
-        "gateway": {"threads": 4, "journal": {"storageClassName": "fast"}, "drainSeconds": 60},
+        "gateway": {"cores": 4, "journal": {"storageClassName": "fast"}, "drainSeconds": 60},
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
