@@ -124,7 +124,8 @@ fn confirm_fresh(arguments: &Arguments, options: &Options) -> anyhow::Result<boo
 /// The log of this process goes beside the others; the terminal shows only what matters.
 fn log_to_file(options: &Options) -> anyhow::Result<()> {
     let folder = options.data_dir.join("logs");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}; choose another folder with --data-dir", folder.display()))?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}; choose another folder with --data-dir", folder.display()))?;
     let file = File::options().create(true).append(true).open(folder.join("tollkeeper.log"))?;
     tracing_subscriber::fmt().with_ansi(false).with_env_filter(EnvFilter::new("info,sqlx=warn")).with_writer(file).init();
     Ok(())
@@ -162,7 +163,12 @@ fn summary(stack: &Stack, options: &Options, started: Instant) -> String {
     for login in &stack.seed.logins {
         lines.push(format!("  {:<10} {}  password {}", login.role, bold(&login.email), options.password));
     }
-    lines.push(format!("  {:<10} sign up at {}/sign-up; its mail arrives at {}/dev/mailbox", "Newcomer", stack.portal_url(), stack.portal_url()));
+    lines.push(format!(
+        "  {:<10} sign up at {}/sign-up; its mail arrives at {}/dev/mailbox",
+        "Newcomer",
+        stack.portal_url(),
+        stack.portal_url()
+    ));
     if let Some(key) = &stack.seed.key {
         lines.push("\n  A call through the gateway, and where its usage shows within two seconds:\n".to_owned());
         lines.push(format!("    curl '{}/weather/v1/forecast?city=oslo' -H 'x-api-key: {key}'", stack.gateway_url()));

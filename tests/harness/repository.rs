@@ -55,6 +55,10 @@ impl SourceFile {
     /// The lines before the file's first unit-test module, numbered from 1.
     pub fn production_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let is_test = self.path.contains("/tests/") || self.path.starts_with("tests/") || self.path.ends_with("tests.rs");
-        self.text.lines().enumerate().map(|(index, line)| (index + 1, line)).take_while(move |(_, line)| !is_test && !line.starts_with("#[cfg(test)]"))
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line))
+            .take_while(move |(_, line)| !is_test && !line.starts_with("#[cfg(test)]"))
     }
 }

@@ -17,7 +17,10 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("portal-api", &["rating", "calendar", "ids"]),
     ("portal", &["gateway-control", "portal-api", "rating", "quota", "calendar", "ids", "telemetry"]),
     ("metering-gateway", &["gateway-control", "quota", "journal", "calendar", "ids", "telemetry"]),
-    ("devstack", &["portal", "metering-gateway", "gateway-control", "journal", "portal-api", "rating", "quota", "calendar", "ids", "telemetry"]),
+    (
+        "devstack",
+        &["portal", "metering-gateway", "gateway-control", "journal", "portal-api", "rating", "quota", "calendar", "ids", "telemetry"],
+    ),
     ("tollkeeper", &["devstack", "portal-api", "telemetry", "calendar", "ids"]),
     ("e2e", &["devstack", "portal-api", "calendar", "ids", "rating", "gateway-control"]),
 ];
@@ -74,7 +77,9 @@ fn the_portal_imports_downward_only() {
                 continue;
             }
             match layer_of(&module) {
-                Some(layer) if layer > own_layer => faults.push(format!("{}:{line}: `{own}` must not use `{module}`, which stands above it", file.path)),
+                Some(layer) if layer > own_layer => {
+                    faults.push(format!("{}:{line}: `{own}` must not use `{module}`, which stands above it", file.path))
+                }
                 Some(_) => {}
                 None => faults.push(format!("{}:{line}: `{module}` has no layer in this test", file.path)),
             }
@@ -94,7 +99,9 @@ fn used_modules(file: &repository::SourceFile) -> Vec<(String, usize)> {
                 in_group = false;
             } else if line.starts_with("    ") && !line.starts_with("     ") {
                 let names = line.split(['{', ':']).next().unwrap_or_default();
-                found.extend(names.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "}").map(|name| (name.to_owned(), number)));
+                found.extend(
+                    names.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "}").map(|name| (name.to_owned(), number)),
+                );
             }
             continue;
         }

@@ -22,7 +22,13 @@ fn files_hold_one_thing() {
 #[test]
 fn nothing_is_left_for_later() {
     // Put together here, so that this file does not contain them.
-    let words = [["to", "do!("].concat(), ["unimpl", "emented!("].concat(), ["FIX", "ME"].concat(), ["#[ign", "ore"].concat(), ["lorem ", "ipsum"].concat()];
+    let words = [
+        ["to", "do!("].concat(),
+        ["unimpl", "emented!("].concat(),
+        ["FIX", "ME"].concat(),
+        ["#[ign", "ore"].concat(),
+        ["lorem ", "ipsum"].concat(),
+    ];
     let mut faults = Vec::new();
     for file in repository::files().expect("the repository") {
         for (number, line) in file.text.lines().enumerate() {
@@ -50,11 +56,8 @@ fn unsafe_code_stands_in_the_one_mapping_file() {
 #[test]
 fn every_crate_domain_and_open_file_explains_itself() {
     let files = repository::files().expect("the repository");
-    let undocumented: Vec<&str> = files
-        .iter()
-        .filter(|file| file.is_rust() && !file.text.trim_start().starts_with("//!"))
-        .map(|file| file.path.as_str())
-        .collect();
+    let undocumented: Vec<&str> =
+        files.iter().filter(|file| file.is_rust() && !file.text.trim_start().starts_with("//!")).map(|file| file.path.as_str()).collect();
     assert!(undocumented.is_empty(), "each file opens with what it is for: {undocumented:?}");
     let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     for domain in ["identity", "tenants", "catalog", "applications", "subscriptions", "entitlements", "usage", "policy", "billing"] {
@@ -74,7 +77,8 @@ fn the_wall_clock_and_the_environment_are_read_in_their_places_only() {
 #[test]
 fn migrations_are_numbered_without_gaps() {
     let files = repository::files().expect("the repository");
-    let names: Vec<&str> = files.iter().filter_map(|file| file.path.strip_prefix("migrations/")).filter(|name| name.ends_with(".sql")).collect();
+    let names: Vec<&str> =
+        files.iter().filter_map(|file| file.path.strip_prefix("migrations/")).filter(|name| name.ends_with(".sql")).collect();
     for (index, name) in names.iter().enumerate() {
         assert!(name.starts_with(&format!("{:04}_", index + 1)), "{name} should have number {:04}", index + 1);
     }

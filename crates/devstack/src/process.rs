@@ -78,10 +78,9 @@ impl Process {
         fs::remove_file(&self.id_file).with_context(|| format!("cannot remove {}", self.id_file.display()))
     }
 
-    /// Kills it as a crash would, for tests.
-    pub async fn kill(mut self) -> anyhow::Result<()> {
-        self.child.kill().await?;
-        Ok(())
+    /// Kills it as a crash would (`kill -9`), for tests. Its id file stays behind, as it does then.
+    pub async fn kill_now(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
     }
 }
 
@@ -96,7 +95,7 @@ pub async fn stop_orphans(data: &Path) -> anyhow::Result<Vec<String>> {
         if let Some(pid) = pid.and_then(Pid::from_raw).filter(|pid| runs(*pid, program)) {
             let signal = if program.ends_with("postgres") { Signal::INT } else { Signal::TERM };
             kill_process(pid, signal)?;
-            wait_for_death(pid, Duration::from_secs(20)).await?;
+            wait_for_death(pid, program, Duration::from_secs(20)).await?;
             stopped.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
         }
         fs::remove_file(&path)?;
@@ -104,16 +103,17 @@ pub async fn stop_orphans(data: &Path) -> anyhow::Result<Vec<String>> {
     Ok(stopped)
 }
 
-/// Whether a process with this id still runs that program: ids are used again, so the id alone proves nothing.
+/// Whether a process with this id still runs that program: ids are used again, so the id alone proves nothing. A process that has ended and was not reaped
+/// yet has no command line.
 fn runs(pid: Pid, program: &str) -> bool {
     let command_line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     test_kill_process(pid).is_ok() && command_line.split(|byte| *byte == 0).next() == Some(program.as_bytes())
 }
 
-async fn wait_for_death(pid: Pid, patience: Duration) -> anyhow::Result<()> {
+async fn wait_for_death(pid: Pid, program: &str, patience: Duration) -> anyhow::Result<()> {
     let gone = async {
         let mut poll = tokio::time::interval(ORPHAN_POLL);
-        while test_kill_process(pid).is_ok() {
+        while runs(pid, program) {
             poll.tick().await;
         }
     };
