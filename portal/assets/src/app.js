@@ -23,3 +23,6 @@ enhance(document);
 startMenus();
 startTheme();
 startPolling(enhance);
+document.addEventListener("click", (event) => {
+  if (event.target instanceof Element && event.target.closest("[data-print]")) print();
+});

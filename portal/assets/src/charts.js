@@ -15,6 +15,8 @@ const TIMES = {
   day: { tick: { day: "numeric", month: "short", timeZone: "UTC" }, title: { dateStyle: "medium", timeZone: "UTC" } },
   month: { tick: { month: "short", year: "numeric", timeZone: "UTC" }, title: { month: "long", year: "numeric", timeZone: "UTC" } },
   hour: { tick: { hour: "2-digit", minute: "2-digit" }, title: { dateStyle: "medium", timeStyle: "short" } },
+  // Hours of several days.
+  hours: { tick: { weekday: "short", hour: "2-digit" }, title: { dateStyle: "medium", timeStyle: "short" } },
   minute: { tick: { hour: "2-digit", minute: "2-digit" }, title: { dateStyle: "medium", timeStyle: "short" } },
 };
 

@@ -70,6 +70,13 @@ pub async fn previews(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timesta
     Ok(previews)
 }
 
+/// The running period of the tenant's live subscription that began first.
+pub async fn running_period(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp) -> Result<Option<Period>> {
+    actor.require(Permission::View(tenant))?;
+    let subscriptions = store::open_subscriptions(tx, tenant).await?;
+    Ok(subscriptions.iter().find(|subscription| subscription.canceled_at.is_none()).map(|subscription| subscription.whole_period_at(now)))
+}
+
 async fn rate_running(tx: &mut Tx, actor: &Actor, subscription: BilledSubscription, now: Timestamp) -> Result<Preview> {
     // The instant of a cancellation belongs to the period that it ends.
     let at = subscription

@@ -55,9 +55,9 @@ impl InvoiceState {
         match self {
             Self::Draft | Self::Void => "",
             Self::Finalized => "info",
-            Self::Paid => "ok",
-            Self::PastDue => "warn",
-            Self::Uncollectible => "bad",
+            Self::Paid => "success",
+            Self::PastDue => "warning",
+            Self::Uncollectible => "error",
         }
     }
 

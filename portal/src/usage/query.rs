@@ -353,6 +353,25 @@ fn percentiles(histogram: &[(u16, u64)]) -> Option<Latency> {
     Some(Latency { p50_micros: at(50)?, p95_micros: at(95)?, p99_micros: at(99)?, calls })
 }
 
+/// The zone in which a tenant's days start.
+pub async fn zone_of(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<TimeZone> {
+    actor.require(Permission::View(tenant))?;
+    let name = store::time_zone(tx, tenant).await?.ok_or_else(|| Error::not_found("This organization"))?;
+    name.parse().map_err(Error::internal)
+}
+
+/// Whether the tenant has ever used anything.
+pub async fn any(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<bool> {
+    actor.require(Permission::View(tenant))?;
+    store::any(tx, tenant).await
+}
+
+/// The path of a `GET` route that a live subscription of the tenant covers, the one with the fewest parameters: for the first call's `curl`.
+pub async fn sample_path(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<Option<String>> {
+    actor.require(Permission::View(tenant))?;
+    store::sample_path(tx, tenant).await
+}
+
 /// What the filters offer.
 pub async fn facets(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<Facets> {
     actor.require(Permission::View(tenant))?;

@@ -294,6 +294,27 @@ pub(super) async fn latency_histogram(tx: &mut Tx, query: &Query, from: Timestam
     Ok(rows.into_iter().filter_map(|row| Some((u16::try_from(row.bucket).ok()?, u64::try_from(row.count).ok()?))).collect())
 }
 
+pub(super) async fn time_zone(tx: &mut Tx, tenant: TenantId) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar!("SELECT time_zone FROM tenants WHERE id = $1", tenant.uuid()).fetch_optional(&mut **tx).await?)
+}
+
+pub(super) async fn any(tx: &mut Tx, tenant: TenantId) -> Result<bool> {
+    Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM usage_rollup_day WHERE namespace_id = $1) AS "any!""#, tenant.uuid())
+        .fetch_one(&mut **tx)
+        .await?)
+}
+
+pub(super) async fn sample_path(tx: &mut Tx, tenant: TenantId) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT r.path FROM subscription_products s JOIN routes r ON r.product_id = s.product_id
+         WHERE s.tenant_id = $1 AND r.method = 'GET' AND r.retired_at IS NULL
+         ORDER BY length(r.path) - length(replace(r.path, '{', '')), r.path LIMIT 1",
+        tenant.uuid()
+    )
+    .fetch_optional(&mut **tx)
+    .await?)
+}
+
 pub(super) async fn facets(tx: &mut Tx, tenant: TenantId) -> Result<Facets> {
     let products = sqlx::query!(
         "SELECT DISTINCT p.id, p.name FROM subscriptions s JOIN plan_version_products v ON v.plan_version_id = s.plan_version_id

@@ -11,15 +11,19 @@ use crate::{
 
 pub mod assets;
 pub mod call;
+mod charges;
+mod cost;
 pub mod failure;
 pub mod form;
 pub mod health;
+mod invoices;
 mod mailbox;
 mod reset;
 mod security;
 pub mod shell;
 mod sign_in;
 mod sign_up;
+mod usage;
 
 /// All pages.
 pub fn router(_app: &App) -> Router<App> {
@@ -30,6 +34,8 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(sign_in::routes())
         .merge(reset::routes())
         .merge(mailbox::routes())
+        .merge(usage::routes())
+        .merge(invoices::routes())
         .layer(middleware::from_fn(security::headers))
 }
 
