@@ -8,8 +8,7 @@ fn main() -> std::io::Result<()> {
     if !dist.join("manifest.json").exists() {
         println!("cargo::warning=portal/assets/dist is empty: run `make assets`, or pages will have no styles and scripts");
     }
-    // Rebuilds when an asset or a template changes: names carry hashes, so the folder's listing changes with them.
+    // Rebuilds when an asset changes: names carry hashes, so the folder's listing changes with them.
     println!("cargo::rerun-if-changed=assets/dist");
-    println!("cargo::rerun-if-changed=../templates");
     Ok(())
 }

@@ -22,7 +22,7 @@ function authentication(document_, credential) {
   };
 }
 
-function configuration(document_, credential) {
+function configuration(document_, credential, onLoaded) {
   const dark = currentTheme() === "dark";
   return {
     content: document_,
@@ -44,6 +44,7 @@ function configuration(document_, credential) {
     operationTitleSource: "summary",
     orderSchemaPropertiesBy: "preserve",
     metaData: { title: document.title },
+    onLoaded,
   };
 }
 
@@ -86,9 +87,13 @@ async function start(host) {
     fail(host, "The API’s document could not be loaded. Please try again.");
     return;
   }
-  host.replaceChildren();
-  const reference = createApiReference(host, configuration(document_, host.dataset.credential));
-  onThemeChange(() => reference.updateConfiguration(configuration(document_, host.dataset.credential)));
+  // A large document takes seconds to lay out: what says so stays until the reference stands beside it.
+  const loading = host.querySelector(".reference-loading");
+  const configure = () => configuration(document_, host.dataset.credential, () => loading?.remove());
+  const mount = document.createElement("div");
+  host.append(mount);
+  const reference = createApiReference(mount, configure());
+  onThemeChange(() => reference.updateConfiguration(configure()));
   watchExpiry(host);
 }
 
