@@ -3,9 +3,11 @@
 //! Reading what is published needs no sign-in. Everything else needs [`crate::identity::Permission::Operate`]. Invariants: `README.md`.
 
 mod check;
+mod markdown;
 pub mod meter;
 pub mod plan;
 pub mod rate_card;
+pub mod spec;
 
 pub use meter::{Aggregation, Meter, NewMeter};
 pub use plan::{NewPlan, Plan, PlanVersion, VersionTerms};
