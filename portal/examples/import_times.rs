@@ -15,7 +15,12 @@ fn main() -> anyhow::Result<()> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         match outcome {
             Ok(document) => {
-                println!("{name}: {} bytes, {} routes, {elapsed:.1?}, upstream {:?}", bytes.len(), document.operations.len(), document.upstream);
+                println!(
+                    "{name}: {} bytes, {} routes, {elapsed:.1?}, upstream {:?}",
+                    bytes.len(),
+                    document.operations.len(),
+                    document.upstream
+                );
                 println!("    {} | {}", document.title, document.summary);
                 document.warnings.iter().for_each(|warning| println!("    warning: {warning}"));
             }
