@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Problems;
 use crate::{
+    audit::{self, Entry},
     db::Tx,
     error::{Error, Result},
     identity::{Actor, Permission},
@@ -151,6 +152,8 @@ pub async fn create_meter(tx: &mut Tx, actor: &Actor, input: NewMeter, now: Time
     let meter =
         Meter { id: MeterId::new(), slug: input.slug, name: input.name, unit: input.unit, aggregation: input.aggregation, created_at: now };
     store::insert(tx, &meter).await?;
+    let after = Some(serde_json::json!({"slug": meter.slug, "aggregation": meter.aggregation}));
+    audit::record(tx, actor, Entry { action: "meter.created", target: meter.id.to_string(), after, ..Entry::default() }, now).await?;
     Ok(meter)
 }
 

@@ -5,12 +5,14 @@ use gateway_control::policy::BillableRule;
 use ids::{ApiProductId, MeterId, PlanId, PlanVersionId, RateCardId};
 use quota::{QuotaLimit, RateLimit};
 use rating::Currency;
+use serde_json::json;
 
 use super::{
     check::Problems,
     rate_card::{NewRateCard, RateCard},
 };
 use crate::{
+    audit::{self, Entry},
     db::Tx,
     error::{Error, Result},
     identity::{Actor, Permission},
@@ -156,20 +158,30 @@ pub async fn create_plan(tx: &mut Tx, actor: &Actor, input: NewPlan, now: Timest
     let NewPlan { slug, name, summary, position } = input;
     let plan = Plan { id: PlanId::new(), slug, name, summary, position, created_at: now, archived_at: None };
     store::insert_plan(tx, &plan).await?;
+    let after = Some(json!({"slug": plan.slug, "name": plan.name}));
+    audit::record(tx, actor, Entry { action: "plan.created", target: plan.id.to_string(), after, ..Entry::default() }, now).await?;
     Ok(plan)
 }
 
 /// Changes a plan's texts and place. Its slug stays, because links and records name it.
-pub async fn update_plan(tx: &mut Tx, actor: &Actor, id: PlanId, input: NewPlan) -> Result<()> {
+pub async fn update_plan(tx: &mut Tx, actor: &Actor, id: PlanId, input: NewPlan, now: Timestamp) -> Result<()> {
     actor.require(Permission::Operate)?;
     check_plan(&input)?;
-    if store::update_plan(tx, id, &input).await? { Ok(()) } else { Err(Error::not_found("This plan")) }
+    if !store::update_plan(tx, id, &input).await? {
+        return Err(Error::not_found("This plan"));
+    }
+    let after = Some(json!({"name": input.name, "summary": input.summary, "position": input.position}));
+    audit::record(tx, actor, Entry { action: "plan.updated", target: id.to_string(), after, ..Entry::default() }, now).await
 }
 
 /// Stops offering a plan, or offers it again. Subscriptions to it go on.
 pub async fn set_plan_archived(tx: &mut Tx, actor: &Actor, id: PlanId, archived: bool, now: Timestamp) -> Result<()> {
     actor.require(Permission::Operate)?;
-    if store::set_archived(tx, id, archived.then_some(now)).await? { Ok(()) } else { Err(Error::not_found("This plan")) }
+    if !store::set_archived(tx, id, archived.then_some(now)).await? {
+        return Err(Error::not_found("This plan"));
+    }
+    let action = if archived { "plan.archived" } else { "plan.restored" };
+    audit::record(tx, actor, Entry { action, target: id.to_string(), ..Entry::default() }, now).await
 }
 
 /// Adds a draft version to a plan. A plan has at most one draft.
@@ -180,18 +192,22 @@ pub async fn create_version(tx: &mut Tx, actor: &Actor, plan: PlanId, terms: Ver
     let id = PlanVersionId::new();
     store::insert_version(tx, id, plan.id, &terms, now).await?;
     store::insert_parts(tx, id, &with_ids(&terms.rate_cards), &terms.products).await?;
-    plan_version(tx, id).await
+    let version = plan_version(tx, id).await?;
+    record(tx, actor, "plan_version.created", &version, now).await?;
+    Ok(version)
 }
 
 /// Replaces the terms of a draft.
-pub async fn update_version(tx: &mut Tx, actor: &Actor, id: PlanVersionId, terms: VersionTerms) -> Result<PlanVersion> {
+pub async fn update_version(tx: &mut Tx, actor: &Actor, id: PlanVersionId, terms: VersionTerms, now: Timestamp) -> Result<PlanVersion> {
     actor.require(Permission::Operate)?;
     terms.check(tx).await?;
     require_draft(tx, id).await?;
     store::update_version(tx, id, &terms).await?;
     store::delete_parts(tx, id).await?;
     store::insert_parts(tx, id, &with_ids(&terms.rate_cards), &terms.products).await?;
-    plan_version(tx, id).await
+    let version = plan_version(tx, id).await?;
+    record(tx, actor, "plan_version.updated", &version, now).await?;
+    Ok(version)
 }
 
 /// Offers a version: the plan's earlier versions stay with those who are on them. Every product that it covers must be published.
@@ -205,15 +221,24 @@ pub async fn publish_version(tx: &mut Tx, actor: &Actor, id: PlanVersionId, now:
         return Err(Error::conflict(message.clone()).with_field("products", message));
     }
     store::publish_version(tx, id, now).await?;
-    plan_version(tx, id).await
+    let version = plan_version(tx, id).await?;
+    record(tx, actor, "plan_version.published", &version, now).await?;
+    Ok(version)
 }
 
 /// Throws a draft away.
-pub async fn delete_draft(tx: &mut Tx, actor: &Actor, id: PlanVersionId) -> Result<()> {
+pub async fn delete_draft(tx: &mut Tx, actor: &Actor, id: PlanVersionId, now: Timestamp) -> Result<()> {
     actor.require(Permission::Operate)?;
     require_draft(tx, id).await?;
+    let version = plan_version(tx, id).await?;
     store::delete_parts(tx, id).await?;
-    store::delete_version(tx, id).await
+    store::delete_version(tx, id).await?;
+    record(tx, actor, "plan_version.deleted", &version, now).await
+}
+
+async fn record(tx: &mut Tx, actor: &Actor, action: &'static str, version: &PlanVersion, now: Timestamp) -> Result<()> {
+    let after = Some(json!({"plan": version.plan.slug, "version": version.version}));
+    audit::record(tx, actor, Entry { action, target: version.id.to_string(), after, ..Entry::default() }, now).await
 }
 
 async fn require_draft(tx: &mut Tx, id: PlanVersionId) -> Result<()> {

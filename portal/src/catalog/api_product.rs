@@ -1,0 +1,225 @@
+//! API products: what is listed and sold as one documented API.
+
+use calendar::Timestamp;
+use ids::{ApiProductId, SpecId};
+use serde_json::json;
+
+use super::{
+    check::Problems,
+    service::{self, Service, ServiceSettings},
+    store,
+};
+use crate::{
+    audit::{self, Entry},
+    db::Tx,
+    error::{Error, Result},
+    identity::{Actor, Permission},
+};
+
+/// The longest description.
+pub(super) const MAX_DESCRIPTION_CHARS: usize = 100_000;
+
+/// Slugs that would stand in the way of paths which the gateway or the admin pages have themselves.
+const RESERVED: [&str; 5] = ["import", "healthz", "livez", "metrics", "readyz"];
+
+/// What is listed and sold as one documented API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiProduct {
+    /// Its id.
+    pub id: ApiProductId,
+    /// Its name in URLs, and the first segment of the paths under which the gateway serves it.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// One sentence.
+    pub summary: String,
+    /// Markdown.
+    pub description: String,
+    /// Since when it is listed; `None` for a draft.
+    pub published_at: Option<Timestamp>,
+    /// When it was imported first.
+    pub created_at: Timestamp,
+    /// When its texts or document changed last.
+    pub updated_at: Timestamp,
+}
+
+impl ApiProduct {
+    /// Whether it is listed.
+    pub const fn is_published(&self) -> bool {
+        self.published_at.is_some()
+    }
+
+    /// The state's name: `published` or `draft`.
+    pub const fn state(&self) -> &'static str {
+        if self.is_published() { "published" } else { "draft" }
+    }
+
+    /// The description as HTML that is safe to show.
+    pub fn description_html(&self) -> String {
+        super::markdown::to_html(&self.description)
+    }
+
+    /// The address under which the gateway serves it.
+    pub fn base_url(&self, gateway: &url::Url) -> String {
+        format!("{}/{}", gateway.as_str().trim_end_matches('/'), self.slug)
+    }
+}
+
+/// A product in a list.
+#[derive(Debug, Clone)]
+pub struct ListedProduct {
+    /// The product.
+    pub product: ApiProduct,
+    /// How many routes it has.
+    pub routes: i64,
+    /// How many published plans cover it.
+    pub plans: i64,
+}
+
+/// An imported edition of a product's document.
+#[derive(Debug, Clone)]
+pub struct SpecEdition {
+    /// Its id.
+    pub id: SpecId,
+    /// 1 for the first.
+    pub edition: i32,
+    /// The version of OpenAPI that it was written in.
+    pub openapi: String,
+    /// Its title.
+    pub title: String,
+    /// How many operations it describes.
+    pub operations: i32,
+    /// Bytes of what was uploaded.
+    pub source_bytes: i32,
+    /// Where it was fetched from.
+    pub source_url: Option<String>,
+    /// The address of who imported it, while that person exists.
+    pub imported_by: Option<String>,
+    /// When.
+    pub imported_at: Timestamp,
+}
+
+/// What the API reference shows.
+#[derive(Debug, Clone)]
+pub struct ReferenceText {
+    /// JSON without `servers`; see [`super::spec::with_servers`].
+    pub document: String,
+    /// SHA-256 of what was uploaded.
+    pub digest: Vec<u8>,
+}
+
+/// What an operator may change of a product.
+#[derive(Debug, Clone)]
+pub struct UpdateProduct {
+    /// 1 to 100 characters.
+    pub name: String,
+    /// At most 300 characters.
+    pub summary: String,
+    /// Markdown, at most 100,000 characters.
+    pub description: String,
+    /// Where its calls go.
+    pub service: ServiceSettings,
+}
+
+/// Published products, by name. Those whose name, summary or slug has every word of `query`, if there is one.
+pub async fn published_products(tx: &mut Tx, query: &str) -> Result<Vec<ListedProduct>> {
+    let words: Vec<String> =
+        query.split_whitespace().take(10).map(|word| word.chars().take(50).flat_map(char::to_lowercase).collect()).collect();
+    let mut products = store::products(tx, true).await?;
+    products.retain(|listed| {
+        let text = format!("{} {} {}", listed.product.name, listed.product.summary, listed.product.slug).to_lowercase();
+        words.iter().all(|word| text.contains(word.as_str()))
+    });
+    Ok(products)
+}
+
+/// A published product; operators see drafts too, so that they can look at a page before it is public.
+pub async fn visible_product(tx: &mut Tx, actor: &Actor, slug: &str) -> Result<ApiProduct> {
+    let product = store::product_by_slug(tx, slug).await?;
+    product
+        .filter(|product| product.is_published() || actor.require(Permission::Operate).is_ok())
+        .ok_or_else(|| Error::not_found("This API"))
+}
+
+/// Products by their ids, by name; an id that names none is left out.
+pub async fn products_by_ids(tx: &mut Tx, ids: &[ApiProductId]) -> Result<Vec<ApiProduct>> {
+    store::products_by_ids(tx, ids).await
+}
+
+/// All products, by name.
+pub async fn products(tx: &mut Tx, actor: &Actor) -> Result<Vec<ListedProduct>> {
+    actor.require(Permission::Operate)?;
+    store::products(tx, false).await
+}
+
+/// One product with its service.
+pub async fn product(tx: &mut Tx, actor: &Actor, slug: &str) -> Result<(ApiProduct, Service)> {
+    actor.require(Permission::Operate)?;
+    let product = store::product_by_slug(tx, slug).await?.ok_or_else(|| Error::not_found("This API product"))?;
+    let service = store::service_of(tx, product.id)
+        .await?
+        .ok_or_else(|| Error::internal(anyhow::anyhow!("product {} has no service", product.id)))?;
+    Ok((product, service))
+}
+
+/// Changes a product's texts and upstream.
+pub async fn update_product(tx: &mut Tx, actor: &Actor, slug: &str, input: UpdateProduct, now: Timestamp) -> Result<ApiProduct> {
+    actor.require(Permission::Operate)?;
+    let mut problems = Problems::default();
+    check_texts(&input.name, &input.summary, &input.description, &mut problems);
+    let settings = service::check(input.service, &mut problems);
+    problems.finish()?;
+    let before = store::lock_product(tx, slug).await?.ok_or_else(|| Error::not_found("This API product"))?;
+    let after = ApiProduct { name: input.name, summary: input.summary, description: input.description, updated_at: now, ..before.clone() };
+    store::update_product(tx, &after).await?;
+    store::update_service(tx, after.id, &settings).await?;
+    let entry = Entry {
+        action: "api_product.updated",
+        target: after.id.to_string(),
+        before: Some(json!({"name": before.name, "summary": before.summary})),
+        after: Some(
+            json!({"name": after.name, "summary": after.summary, "upstream_url": settings.upstream_url, "sandbox_url": settings.sandbox_url}),
+        ),
+        ..Entry::default()
+    };
+    audit::record(tx, actor, entry, now).await?;
+    Ok(after)
+}
+
+/// Lists a product, or takes it off the list. Subscriptions that cover it go on either way.
+pub async fn set_product_published(tx: &mut Tx, actor: &Actor, slug: &str, published: bool, now: Timestamp) -> Result<ApiProduct> {
+    actor.require(Permission::Operate)?;
+    let product = store::lock_product(tx, slug).await?.ok_or_else(|| Error::not_found("This API product"))?;
+    if product.is_published() == published {
+        return Ok(product);
+    }
+    let product = ApiProduct { published_at: published.then_some(now), ..product };
+    store::set_published(tx, product.id, product.published_at).await?;
+    let action = if published { "api_product.published" } else { "api_product.unpublished" };
+    audit::record(tx, actor, Entry { action, target: product.id.to_string(), ..Entry::default() }, now).await?;
+    Ok(product)
+}
+
+/// The editions of a product's document, the newest first.
+pub async fn editions(tx: &mut Tx, actor: &Actor, product: ApiProductId) -> Result<Vec<SpecEdition>> {
+    actor.require(Permission::Operate)?;
+    store::editions(tx, product).await
+}
+
+/// The newest edition as the reference shows it. Whoever calls has found the product to be visible.
+pub async fn reference(tx: &mut Tx, product: &ApiProduct) -> Result<ReferenceText> {
+    store::reference(tx, product.id).await?.ok_or_else(|| Error::not_found("This document"))
+}
+
+pub(super) fn check_slug(slug: &str, problems: &mut Problems) {
+    problems.slug("slug", slug);
+    if RESERVED.contains(&slug) {
+        problems.add("slug", "This name is taken by the gateway or the portal itself; choose another one.");
+    }
+}
+
+pub(super) fn check_texts(name: &str, summary: &str, description: &str, problems: &mut Problems) {
+    problems.text("name", name, 1, 100);
+    problems.text("summary", summary, 0, 300);
+    problems.text("description", description, 0, MAX_DESCRIPTION_CHARS);
+}
