@@ -1,6 +1,8 @@
 //! What stories and house rules share.
 
+pub mod browser;
 pub mod repository;
+pub mod stack;
 
 use std::path::PathBuf;
 

@@ -2,4 +2,5 @@
 
 mod charts;
 mod imports;
+mod queries;
 mod style;

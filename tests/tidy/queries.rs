@@ -1,0 +1,58 @@
+//! `.sqlx/` is what the queries in the code and the migrations say today.
+
+use std::{collections::BTreeMap, fs};
+
+use e2e::repository;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Executor, PgPool, SqlSafeStr};
+
+fn prepared() -> BTreeMap<String, Value> {
+    let folder = repository::root().join(".sqlx");
+    let entries = fs::read_dir(&folder).expect("`make sqlx-prepare` writes .sqlx/");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| (path.display().to_string(), fs::read_to_string(&path).expect("a query")))
+        .map(|(path, text)| (path, serde_json::from_str(&text).expect("a query is JSON")))
+        .collect()
+}
+
+/// White space folded, and quotes as they stand in the query: the same query looks different in a source file.
+fn folded(text: &str) -> String {
+    text.replace("\\\"", "\"").replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn every_prepared_query_has_the_types_that_the_migrations_give(pool: PgPool) {
+    let queries = prepared();
+    assert!(queries.len() > 50, "only {} queries are prepared", queries.len());
+    let mut faults = Vec::new();
+    for (path, query) in &queries {
+        let text = query["query"].as_str().expect("the query's text").to_owned();
+        match pool.describe(AssertSqlSafe(text).into_sql_str()).await {
+            Ok(described) => {
+                let described = serde_json::to_value(described).expect("a description is JSON");
+                if described != query["describe"] {
+                    faults.push(format!("{path}: prepared {}\n  but the schema gives {described}", query["describe"]));
+                }
+            }
+            Err(error) => faults.push(format!("{path}: {error}")),
+        }
+    }
+    assert!(faults.is_empty(), "run `make sqlx-prepare`:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_prepared_query_stands_in_the_code() {
+    let sources: String = repository::files()
+        .expect("the repository")
+        .iter()
+        .filter(|file| file.is_rust() && file.path.starts_with("portal/"))
+        .map(|file| folded(&file.text))
+        .collect();
+    let stale: Vec<String> = prepared()
+        .into_iter()
+        .filter(|(_, query)| !sources.contains(&folded(query["query"].as_str().expect("the query's text"))))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(stale.is_empty(), "run `make sqlx-prepare`, these are used no more: {stale:#?}");
+}
