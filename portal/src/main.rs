@@ -5,7 +5,14 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 use calendar::SystemClock;
 use clap::{Parser, Subcommand};
-use portal::{App, Config, db, server};
+use portal::{
+    App, Config, db,
+    identity::{
+        Actor,
+        user::{self, NewUser},
+    },
+    random, server,
+};
 use telemetry::log::{self, LogFormat};
 use tokio::net::TcpListener;
 
@@ -35,6 +42,15 @@ enum Command {
     Worker,
     /// Apply the migrations that the database lacks
     Migrate,
+    /// Make a person of the platform team, and print the password once
+    Operator {
+        /// The person's address
+        #[arg(long)]
+        email: String,
+        /// The person's name
+        #[arg(long, default_value = "Operator")]
+        name: String,
+    },
     /// Print the OpenAPI document of the REST API
     Openapi,
 }
@@ -69,6 +85,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(db::migrate(&pool).await?);
     }
     let listen = config.listen;
+    if let Command::Operator { email, name } = arguments.command {
+        return make_operator(&App::new(pool, Arc::new(SystemClock), config), email, name).await;
+    }
     let app = App { shutdown: telemetry::shutdown::on_signal()?, ..App::new(pool, Arc::new(SystemClock), config) };
     if let Command::Serve { with_worker } = arguments.command {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (PORTAL_LISTEN)"))?;
@@ -78,4 +97,24 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         portal::worker::run(app.clone(), app.shutdown.clone()).await?;
     }
     Ok(())
+}
+
+/// Makes an operator whose address counts as verified: whoever may run this command has proven more than a mail would.
+async fn make_operator(app: &App, email: String, name: String) -> anyhow::Result<()> {
+    let (password, _) = random::token()?;
+    let mut tx = app.begin().await?;
+    let input = NewUser { email, name, password: password.clone(), is_operator: true };
+    let user = user::create(&mut tx, &Actor::system(), input, app.now()).await.map_err(named_fields)?;
+    app.commit(tx).await?;
+    #[allow(clippy::print_stdout, reason = "the password is shown this once")]
+    {
+        println!("Operator {} was made. Password, shown this once: {password}", user.email);
+    }
+    Ok(())
+}
+
+/// An error of the input as one line for the terminal.
+fn named_fields(error: portal::error::Error) -> anyhow::Error {
+    let fields: Vec<String> = error.fields.iter().map(|field| format!("--{}: {}", field.field, field.message)).collect();
+    if fields.is_empty() { error.into() } else { anyhow::anyhow!(fields.join("; ")) }
 }

@@ -17,7 +17,9 @@ pub async fn run(script: &str, variables: &[(&str, String)]) -> anyhow::Result<(
     std::fs::create_dir_all(&folder)?;
     let chromium = variable("CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".to_owned());
     if !PathBuf::from(&chromium).exists() {
-        bail!("{chromium} is missing: install Debian's `chromium`, name another with CHROMIUM, or leave browser stories out with TOLLKEEPER_SKIP=browser");
+        bail!(
+            "{chromium} is missing: install Debian's `chromium`, name another with CHROMIUM, or leave browser stories out with TOLLKEEPER_SKIP=browser"
+        );
     }
     let output = tokio::process::Command::new("node")
         .arg(repository::root().join("tests/stories/browser").join(format!("{script}.mjs")))
@@ -31,7 +33,12 @@ pub async fn run(script: &str, variables: &[(&str, String)]) -> anyhow::Result<(
         .await
         .context("cannot run node")?;
     if !output.status.success() {
-        bail!("{script} failed ({}):\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{script} failed ({}):\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     #[allow(clippy::print_stdout, reason = "what the story measured is part of the tests' output")]
     {
