@@ -195,6 +195,9 @@ mod tests {
                 assert_ne!(compressed.headers()[ETAG], identity.headers()[ETAG], "{path}: each representation has its own tag");
             }
 
+            let direct = serve(Path(format!("{path}.gz")), HeaderMap::new()).await;
+            assert_eq!(direct.status(), StatusCode::NOT_FOUND, "{path}.gz is for negotiation only");
+
             let mut held = with(ACCEPT_ENCODING, "gzip");
             held.insert(IF_NONE_MATCH, HeaderValue::from_str(&tag).expect("a tag"));
             assert_eq!(serve(Path(path), held).await.status(), StatusCode::NOT_MODIFIED);
