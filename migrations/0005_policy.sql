@@ -5,6 +5,8 @@ CREATE TABLE gateways (
     name           text NOT NULL UNIQUE CHECK (char_length(name) BETWEEN 1 AND 100),
     -- SHA-256 of its credential; the previous one stays valid until `previous_until` so that it can be rotated without an outage.
     digest          bytea NOT NULL UNIQUE,
+    -- The last four characters of the credential, by which a person recognizes it.
+    hint            text NOT NULL,
     previous_digest bytea UNIQUE,
     previous_until  timestamptz,
     -- The namespaces that it serves; null for all.
@@ -22,12 +24,17 @@ CREATE TABLE gateway_journals (
     gateway_id  uuid NOT NULL REFERENCES gateways (id),
     bound_at    timestamptz NOT NULL
 );
+CREATE INDEX gateway_journals_gateway_idx ON gateway_journals (gateway_id);
 
 CREATE TABLE policy_outbox (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind       text NOT NULL,
     entity_id  uuid NOT NULL
 );
+
+-- The publisher finds rows by the ids in the outbox, which carry no tenant.
+CREATE INDEX subscriptions_id_idx ON subscriptions (id);
+CREATE INDEX api_keys_id_idx ON api_keys (id);
 
 -- The newest state of every entry. A removed entry keeps a row without a body, so that a gateway which was away learns of it.
 CREATE TABLE policy_entries (
@@ -63,6 +70,35 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- A product's slug and whether it is published are part of its routes, and a plan's slug is part of its versions.
+CREATE FUNCTION policy_product_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO policy_outbox (kind, entity_id)
+        SELECT 'service', id FROM services WHERE product_id = NEW.id
+        UNION ALL SELECT 'route', id FROM routes WHERE product_id = NEW.id;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION policy_plan_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO policy_outbox (kind, entity_id) SELECT 'plan_version', id FROM plan_versions WHERE plan_id = NEW.id;
+    RETURN NULL;
+END $$;
+
+-- The keys of an archived application stop working.
+CREATE FUNCTION policy_application_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO policy_outbox (kind, entity_id)
+        SELECT 'api_key', id FROM api_keys WHERE tenant_id = NEW.tenant_id AND application_id = NEW.id;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER api_products_policy AFTER UPDATE OF slug, published_at ON api_products
+    FOR EACH ROW EXECUTE FUNCTION policy_product_changed();
+CREATE TRIGGER plans_policy AFTER UPDATE OF slug ON plans
+    FOR EACH ROW EXECUTE FUNCTION policy_plan_changed();
+CREATE TRIGGER applications_policy AFTER UPDATE OF archived_at ON applications
+    FOR EACH ROW EXECUTE FUNCTION policy_application_changed();
 CREATE TRIGGER services_policy AFTER INSERT OR UPDATE OR DELETE ON services
     FOR EACH ROW EXECUTE FUNCTION policy_changed('service', 'id');
 CREATE TRIGGER routes_policy AFTER INSERT OR UPDATE OR DELETE ON routes

@@ -33,7 +33,7 @@ CREATE TABLE usage_segments (
     PRIMARY KEY (journal_id, stream, seq)
 );
 
--- One row a key of a fold (SEMANTICS M5). Rows are never changed; a correction is a new row with `correction_id`.
+-- One row a key of a fold (SEMANTICS M5). Quantities are in units. Rows are never changed; a correction is a new row with `correction_id`.
 CREATE TABLE usage_rows (
     namespace_id     uuid NOT NULL,
     subscription_id  uuid NOT NULL,
@@ -114,6 +114,7 @@ CREATE TABLE usage_unattributed (
     reason       text NOT NULL,
     accepted_at  timestamptz NOT NULL
 );
+CREATE INDEX usage_unattributed_accepted_at_idx ON usage_unattributed (accepted_at DESC);
 
 -- The quota ledger. `used` moves only by ingest. What is free is limit - used - what journals hold unproven.
 CREATE TABLE quota_ledger (

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::{Router, extract::DefaultBodyLimit};
 use calendar::{Clock, Timestamp};
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 
-use crate::{Config, api, control, db::Tx, error::Result, web};
+use crate::{Config, api, control, db::Tx, error::Result, metrics::Metrics, policy::Feed, web};
 
 /// The largest body that an edge reads unless a route says otherwise.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -27,6 +27,12 @@ pub struct App {
     pub policy_wake: Arc<Notify>,
     /// Raised after a commit in this process that queued a job.
     pub jobs_wake: Arc<Notify>,
+    /// The newest policy generation that this process knows, for the streams of its gateways.
+    pub feed: Feed,
+    /// Places among the usage batches that are taken at once.
+    pub ingest_turns: Arc<Semaphore>,
+    /// What Prometheus is told.
+    pub metrics: Arc<Metrics>,
     /// Cancelled when the process is to stop: streams that would never end end then.
     pub shutdown: CancellationToken,
 }
@@ -40,6 +46,9 @@ impl App {
             config: Arc::new(config),
             policy_wake: Arc::default(),
             jobs_wake: Arc::default(),
+            feed: Feed::default(),
+            ingest_turns: Arc::new(Semaphore::new(control::usage::CONCURRENT_BATCHES)),
+            metrics: Arc::default(),
             shutdown: CancellationToken::new(),
         }
     }

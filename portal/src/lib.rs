@@ -4,11 +4,11 @@
 //!
 //! - [`app`]: what every part shares ([`App`]), and the router.
 //! - Domains, each with its types and operations in `mod.rs`, all its SQL in `store.rs` and its invariants in `README.md`: [`identity`], [`tenants`],
-//!   [`catalog`], [`applications`], [`subscriptions`], [`entitlements`], [`usage`], [`policy`], [`billing`], [`mail`].
+//!   [`catalog`], [`gateways`], [`applications`], [`subscriptions`], [`entitlements`], [`usage`], [`policy`], [`billing`], [`mail`].
 //! - Edges: [`web`] (pages), [`api`] (REST), [`control`] (gateways), [`worker`] (jobs).
 //!
 //! Imports go downward only: `web | api | control | worker` -> `policy billing` -> `entitlements usage` -> `subscriptions applications` ->
-//! `tenants catalog` -> `identity` -> `mail jobs audit db error`.
+//! `tenants catalog gateways` -> `identity` -> `mail jobs audit db error`.
 
 pub mod api;
 pub mod app;
@@ -21,9 +21,11 @@ pub mod control;
 pub mod db;
 pub mod entitlements;
 pub mod error;
+pub mod gateways;
 pub mod identity;
 pub mod jobs;
 pub mod mail;
+pub mod metrics;
 pub mod policy;
 pub mod random;
 pub mod server;

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::{
     App, app,
     error::{Error, Result},
-    worker,
+    policy, worker,
 };
 
 /// How long requests that are under way may take once the process is to stop.
@@ -25,6 +25,8 @@ pub enum Parts {
 /// Serves on `listener` until [`App::shutdown`] is cancelled; then ends the endless streams and gives the rest ten seconds.
 pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> {
     let worker = (parts == Parts::ServeAndWork).then(|| tokio::spawn(worker::run(app.clone(), app.shutdown.clone())));
+    let publisher = tokio::spawn(policy::publish::run(app.clone()));
+    let follower = tokio::spawn(policy::feed::follow(app.clone()));
     let stop = app.shutdown.clone();
     let server = axum::serve(listener, app::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -38,6 +40,8 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
         }),
     };
     app.shutdown.cancel();
+    publisher.await.map_err(Error::internal)?;
+    follower.await.map_err(Error::internal)?;
     if let Some(worker) = worker {
         worker.await.map_err(Error::internal)??;
     }

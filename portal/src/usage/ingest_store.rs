@@ -1,0 +1,497 @@
+//! All SQL of ingest.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use calendar::Timestamp;
+use gateway_control::{
+    credential::KeyDigest,
+    policy::BillableRule,
+    usage::{AnsweredBy, BatchAck, Digest, LatencyRow, Mode, SegmentRef, UsageBatch, UsageRow},
+};
+use ids::{ApiKeyId, ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId, Uuid};
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+use super::{
+    check::units,
+    ingest::{LastUsed, Unattributed},
+    rollup::{LedgerKey, RollupKey, Sums},
+};
+use crate::{
+    db::Tx,
+    error::{Error, Result},
+};
+
+/// How many rows one statement writes.
+const CHUNK_ROWS: usize = 5000;
+
+/// What the portal knows of the ids that a batch names.
+#[derive(Debug)]
+pub(super) struct Known {
+    subscriptions: HashSet<(NamespaceId, SubscriptionId)>,
+    pub api_keys: HashSet<(NamespaceId, ApiKeyId)>,
+    pub applications: HashSet<(NamespaceId, ApplicationId)>,
+    pub routes: HashSet<RouteId>,
+    pub meters: HashSet<MeterId>,
+    /// The billable rule of each plan version.
+    pub rules: HashMap<PlanVersionId, BillableRule>,
+}
+
+impl Known {
+    pub(super) fn has_subscription(&self, namespace: NamespaceId, subscription: SubscriptionId) -> bool {
+        self.subscriptions.contains(&(namespace, subscription))
+    }
+}
+
+/// Makes the commit wait for this server's disk, and for the synchronous standby's where one is configured: what is acknowledged is then safe.
+pub(super) async fn commit_on_standby(tx: &mut Tx) -> Result<()> {
+    sqlx::query!("SET LOCAL synchronous_commit = 'on'").execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Writes the proof that a segment was taken; `false` if it stands already. Waits for a transaction that is about to write it.
+pub(super) async fn insert_segment(tx: &mut Tx, batch: &UsageBatch, now: Timestamp) -> Result<bool> {
+    let done = sqlx::query!(
+        "INSERT INTO usage_segments (journal_id, stream, seq, segment_digest, prev_digest, fold_version, records, rows, next_receipt, final_receipts,
+                                     accepted_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (journal_id, stream, seq) DO NOTHING",
+        batch.segment.journal_id.uuid(),
+        i32::from(batch.segment.stream),
+        bigint(batch.segment.seq)?,
+        &batch.segment.segment_digest.0[..],
+        &batch.segment.prev_digest.0[..],
+        i32::from(batch.fold_version),
+        bigint(batch.records)?,
+        i32::try_from(batch.rows.len()).map_err(Error::internal)?,
+        bigint(batch.next_receipt)?,
+        serde_json::to_value(&batch.final_receipts)?,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn segment_digest(tx: &mut Tx, segment: &SegmentRef) -> Result<Option<Digest>> {
+    let digest = sqlx::query_scalar!(
+        "SELECT segment_digest FROM usage_segments WHERE journal_id = $1 AND stream = $2 AND seq = $3",
+        segment.journal_id.uuid(),
+        i32::from(segment.stream),
+        bigint(segment.seq)?,
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    digest
+        .map(|bytes| <[u8; 32]>::try_from(bytes).map(KeyDigest).map_err(|_| Error::internal(anyhow::anyhow!("a digest is not 32 bytes"))))
+        .transpose()
+}
+
+pub(super) async fn known(tx: &mut Tx, rows: &[UsageRow]) -> Result<Known> {
+    let distinct =
+        |id: fn(&UsageRow) -> (Uuid, Uuid)| -> (Vec<Uuid>, Vec<Uuid>) { rows.iter().map(id).collect::<HashSet<_>>().into_iter().unzip() };
+    let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.subscription.uuid()));
+    let subscriptions = sqlx::query!(
+        "SELECT tenant_id, id FROM subscriptions WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        &tenants,
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(|row| (NamespaceId::from_uuid(row.tenant_id), SubscriptionId::from_uuid(row.id)))
+    .collect();
+    let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.api_key.uuid()));
+    let api_keys = sqlx::query!(
+        "SELECT tenant_id, id FROM api_keys WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        &tenants,
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(|row| (NamespaceId::from_uuid(row.tenant_id), ApiKeyId::from_uuid(row.id)))
+    .collect();
+    let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.application.uuid()));
+    let applications = sqlx::query!(
+        "SELECT tenant_id, id FROM applications WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        &tenants,
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(|row| (NamespaceId::from_uuid(row.tenant_id), ApplicationId::from_uuid(row.id)))
+    .collect();
+    let routes: HashSet<Uuid> = rows.iter().map(|row| row.key.route.uuid()).collect();
+    let routes = sqlx::query_scalar!("SELECT id FROM routes WHERE id = ANY($1)", &routes.into_iter().collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?
+        .into_iter()
+        .map(RouteId::from_uuid)
+        .collect();
+    let meters: HashSet<Uuid> = rows.iter().map(|row| row.key.meter.uuid()).collect();
+    let meters = sqlx::query_scalar!("SELECT id FROM meters WHERE id = ANY($1)", &meters.into_iter().collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?
+        .into_iter()
+        .map(MeterId::from_uuid)
+        .collect();
+    let rules = rules(tx, rows).await?;
+    Ok(Known { subscriptions, api_keys, applications, routes, meters, rules })
+}
+
+async fn rules(tx: &mut Tx, rows: &[UsageRow]) -> Result<HashMap<PlanVersionId, BillableRule>> {
+    let versions: HashSet<Uuid> = rows.iter().map(|row| row.key.plan_version.uuid()).collect();
+    let rows = sqlx::query!("SELECT id, billable FROM plan_versions WHERE id = ANY($1)", &versions.into_iter().collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.into_iter().map(|row| Ok((PlanVersionId::from_uuid(row.id), serde_json::from_value(row.billable)?))).collect()
+}
+
+pub(super) async fn insert_unattributed(tx: &mut Tx, segment: &SegmentRef, rows: &[Unattributed<'_>], now: Timestamp) -> Result<()> {
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        let values = chunk.iter().map(|it| serde_json::to_value(it.row).map(without_nul)).collect::<serde_json::Result<Vec<_>>>()?;
+        let reasons: Vec<String> = chunk.iter().map(|it| it.reason.clone()).collect();
+        sqlx::query!(
+            "INSERT INTO usage_unattributed (journal_id, stream, seq, row, reason, accepted_at)
+             SELECT $1, $2, $3, r.row, r.reason, $6 FROM unnest($4::jsonb[], $5::text[]) r (row, reason)",
+            segment.journal_id.uuid(),
+            i32::from(segment.stream),
+            bigint(segment.seq)?,
+            &values,
+            &reasons,
+            now,
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The columns of a chunk of rows. Arrays of arrays must be rectangular, so the distinct values travel as the text of an array.
+#[derive(Default)]
+struct RowColumns {
+    namespaces: Vec<Uuid>,
+    subscriptions: Vec<Uuid>,
+    plan_versions: Vec<Uuid>,
+    period_starts: Vec<Timestamp>,
+    applications: Vec<Uuid>,
+    api_keys: Vec<Uuid>,
+    routes: Vec<Uuid>,
+    meters: Vec<Uuid>,
+    dimensions: Vec<Option<Value>>,
+    statuses: Vec<i16>,
+    answered_by: Vec<&'static str>,
+    modes: Vec<&'static str>,
+    minutes: Vec<Timestamp>,
+    counts: Vec<i64>,
+    incompletes: Vec<i64>,
+    sums: Vec<Decimal>,
+    mins: Vec<Decimal>,
+    maxs: Vec<Decimal>,
+    lasts: Vec<Decimal>,
+    last_ats: Vec<Timestamp>,
+    uniques: Vec<Option<String>>,
+}
+
+impl RowColumns {
+    fn of(rows: &[&UsageRow]) -> Result<Self> {
+        let mut columns = Self::default();
+        for row in rows {
+            let key = &row.key;
+            columns.namespaces.push(key.namespace.uuid());
+            columns.subscriptions.push(key.subscription.uuid());
+            columns.plan_versions.push(key.plan_version.uuid());
+            columns.period_starts.push(key.period_start);
+            columns.applications.push(key.application.uuid());
+            columns.api_keys.push(key.api_key.uuid());
+            columns.routes.push(key.route.uuid());
+            columns.meters.push(key.meter.uuid());
+            columns.dimensions.push(dimensions(&key.dimensions));
+            columns.statuses.push(i16::try_from(key.status).map_err(Error::internal)?);
+            columns.answered_by.push(match key.answered_by {
+                AnsweredBy::Upstream => "upstream",
+                AnsweredBy::Gateway => "gateway",
+            });
+            columns.modes.push(mode_name(key.mode));
+            columns.minutes.push(key.minute);
+            columns.counts.push(bigint(row.count)?);
+            columns.incompletes.push(bigint(row.incomplete)?);
+            columns.sums.push(units(row.sum));
+            columns.mins.push(units(row.min));
+            columns.maxs.push(units(row.max));
+            columns.lasts.push(units(row.last));
+            columns.last_ats.push(row.last_at);
+            columns.uniques.push((!row.uniques.is_empty()).then(|| array_text(&row.uniques)));
+        }
+        Ok(columns)
+    }
+}
+
+fn dimensions(pairs: &[(String, String)]) -> Option<Value> {
+    let object: serde_json::Map<String, Value> = pairs.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
+    (!object.is_empty()).then(|| without_nul(Value::Object(object)))
+}
+
+/// Postgres' `jsonb` cannot hold U+0000, which an upstream may well send: it becomes U+FFFD.
+fn without_nul(value: Value) -> Value {
+    let clean = |text: String| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
+    match value {
+        Value::String(text) => Value::String(clean(text)),
+        Value::Array(values) => Value::Array(values.into_iter().map(without_nul).collect()),
+        Value::Object(object) => Value::Object(object.into_iter().map(|(name, value)| (clean(name), without_nul(value))).collect()),
+        other => other,
+    }
+}
+
+/// The hashes keep their bits; `bigint` shows the upper half as negative.
+fn array_text(hashes: &[u64]) -> String {
+    let numbers: Vec<String> = hashes.iter().map(|hash| hash.cast_signed().to_string()).collect();
+    format!("{{{}}}", numbers.join(","))
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Live => "live",
+        Mode::Test => "test",
+    }
+}
+
+pub(super) async fn insert_rows(tx: &mut Tx, segment: &SegmentRef, rows: &[&UsageRow], now: Timestamp) -> Result<()> {
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        let columns = RowColumns::of(chunk)?;
+        sqlx::query!(
+            "INSERT INTO usage_rows (namespace_id, subscription_id, plan_version_id, period_start, application_id, api_key_id, route_id, meter_id,
+                 dimensions, status, answered_by, mode, minute, count, incomplete, sum, min, max, last, last_at, uniques,
+                 journal_id, stream, seq, accepted_at)
+             SELECT r.namespace_id, r.subscription_id, r.plan_version_id, r.period_start, r.application_id, r.api_key_id, r.route_id, r.meter_id,
+                 r.dimensions, r.status, r.answered_by, r.mode, r.minute, r.count, r.incomplete, r.sum, r.min, r.max, r.last, r.last_at,
+                 r.uniques::bigint[], $22, $23, $24, $25
+             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::jsonb[],
+                 $10::smallint[], $11::text[], $12::text[], $13::timestamptz[], $14::bigint[], $15::bigint[], $16::numeric[], $17::numeric[],
+                 $18::numeric[], $19::numeric[], $20::timestamptz[], $21::text[])
+                 r (namespace_id, subscription_id, plan_version_id, period_start, application_id, api_key_id, route_id, meter_id, dimensions,
+                    status, answered_by, mode, minute, count, incomplete, sum, min, max, last, last_at, uniques)",
+            &columns.namespaces,
+            &columns.subscriptions,
+            &columns.plan_versions,
+            &columns.period_starts as &[Timestamp],
+            &columns.applications,
+            &columns.api_keys,
+            &columns.routes,
+            &columns.meters,
+            &columns.dimensions as &[Option<Value>],
+            &columns.statuses,
+            &columns.answered_by as &[&str],
+            &columns.modes as &[&str],
+            &columns.minutes as &[Timestamp],
+            &columns.counts,
+            &columns.incompletes,
+            &columns.sums,
+            &columns.mins,
+            &columns.maxs,
+            &columns.lasts,
+            &columns.last_ats as &[Timestamp],
+            &columns.uniques as &[Option<String>],
+            segment.journal_id.uuid(),
+            i32::from(segment.stream),
+            bigint(segment.seq)?,
+            now,
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert_latency(tx: &mut Tx, segment: &SegmentRef, rows: &[&LatencyRow]) -> Result<()> {
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        let column = |id: fn(&LatencyRow) -> Uuid| chunk.iter().map(|row| id(row)).collect::<Vec<_>>();
+        let minutes: Vec<Timestamp> = chunk.iter().map(|row| row.minute).collect();
+        let histograms = chunk.iter().map(|row| serde_json::to_value(&row.histogram)).collect::<serde_json::Result<Vec<_>>>()?;
+        sqlx::query!(
+            "INSERT INTO usage_latency (namespace_id, subscription_id, route_id, minute, histogram, journal_id, stream, seq)
+             SELECT r.n, r.s, r.r, r.m, r.h, $6, $7, $8 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::jsonb[]) r (n, s, r, m, h)",
+            &column(|row| row.namespace.uuid()),
+            &column(|row| row.subscription.uuid()),
+            &column(|row| row.route.uuid()),
+            &minutes as &[Timestamp],
+            &histograms,
+            segment.journal_id.uuid(),
+            i32::from(segment.stream),
+            bigint(segment.seq)?,
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The same statement for both widths of bucket.
+macro_rules! add_sums {
+    ($name:ident, $table:tt) => {
+        pub(super) async fn $name(tx: &mut Tx, sums: &BTreeMap<RollupKey, Sums>) -> Result<()> {
+            let sums: Vec<_> = sums.iter().collect();
+            for chunk in sums.chunks(CHUNK_ROWS) {
+                let ids = |id: fn(&RollupKey) -> Uuid| chunk.iter().map(|(key, _)| id(key)).collect::<Vec<_>>();
+                let times = |at: fn(&RollupKey) -> Timestamp| chunk.iter().map(|(key, _)| at(key)).collect::<Vec<_>>();
+                let quantities = |of: fn(&Sums) -> i128| chunk.iter().map(|(_, sums)| quantity(of(sums))).collect::<Vec<_>>();
+                let statuses =
+                    chunk.iter().map(|(key, _)| i16::try_from(key.status)).collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
+                let modes: Vec<&str> = chunk.iter().map(|(key, _)| mode_name(key.mode)).collect();
+                let billables: Vec<bool> = chunk.iter().map(|(key, _)| key.billable).collect();
+                let counts = chunk.iter().map(|(_, sums)| bigint(sums.count)).collect::<Result<Vec<_>>>()?;
+                let last_ats: Vec<Timestamp> = chunk.iter().map(|(_, sums)| sums.last_at).collect();
+                sqlx::query!(
+                    "INSERT INTO " + $table + " AS t (namespace_id, subscription_id, plan_version_id, period_start, bucket, application_id, api_key_id,
+                         route_id, meter_id, status, mode, billable, count, sum, min, max, last, last_at)
+                     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::uuid[],
+                         $8::uuid[], $9::uuid[], $10::smallint[], $11::text[], $12::boolean[], $13::bigint[], $14::numeric[], $15::numeric[],
+                         $16::numeric[], $17::numeric[], $18::timestamptz[])
+                     ON CONFLICT (namespace_id, subscription_id, bucket, meter_id, route_id, api_key_id, status, mode, billable, plan_version_id,
+                                  period_start, application_id)
+                     DO UPDATE SET count = t.count + excluded.count, sum = t.sum + excluded.sum,
+                         min = least(t.min, excluded.min), max = greatest(t.max, excluded.max),
+                         last = CASE WHEN excluded.last_at >= t.last_at THEN excluded.last ELSE t.last END,
+                         last_at = greatest(t.last_at, excluded.last_at)",
+                    &ids(|key| key.namespace.uuid()),
+                    &ids(|key| key.subscription.uuid()),
+                    &ids(|key| key.plan_version.uuid()),
+                    &times(|key| key.period_start) as &[Timestamp],
+                    &times(|key| key.bucket) as &[Timestamp],
+                    &ids(|key| key.application.uuid()),
+                    &ids(|key| key.api_key.uuid()),
+                    &ids(|key| key.route.uuid()),
+                    &ids(|key| key.meter.uuid()),
+                    &statuses,
+                    &modes as &[&str],
+                    &billables,
+                    &counts,
+                    &quantities(|sums| sums.sum),
+                    &quantities(|sums| sums.min),
+                    &quantities(|sums| sums.max),
+                    &quantities(|sums| sums.last),
+                    &last_ats as &[Timestamp],
+                )
+                .execute(&mut **tx)
+                .await?;
+            }
+            Ok(())
+        }
+    };
+}
+add_sums!(add_quarter_hours, "usage_rollup_15m");
+add_sums!(add_days, "usage_rollup_day");
+
+/// Moves the quotas' use, and what the journal has proven of its leases. A journal cannot prove more than it was granted: what it spent without a lease
+/// (where the plan allows that while the portal is away) is use, but frees nothing.
+pub(super) async fn add_used(tx: &mut Tx, journal: JournalId, used: &BTreeMap<LedgerKey, i128>) -> Result<()> {
+    let used: Vec<_> = used.iter().collect();
+    for chunk in used.chunks(CHUNK_ROWS) {
+        let ids = |id: fn(&LedgerKey) -> Uuid| chunk.iter().map(|(key, _)| id(key)).collect::<Vec<_>>();
+        let (namespaces, subscriptions) = (ids(|key| key.namespace.uuid()), ids(|key| key.subscription.uuid()));
+        let meters = ids(|key| key.meter.uuid());
+        let periods: Vec<Timestamp> = chunk.iter().map(|(key, _)| key.period_start).collect();
+        let quantities: Vec<Decimal> = chunk.iter().map(|(_, sum)| quantity(**sum)).collect();
+        sqlx::query!(
+            "INSERT INTO quota_ledger AS l (namespace_id, subscription_id, meter_id, period_start, used)
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::numeric[])
+             ON CONFLICT (namespace_id, subscription_id, meter_id, period_start) DO UPDATE SET used = l.used + excluded.used",
+            &namespaces,
+            &subscriptions,
+            &meters,
+            &periods as &[Timestamp],
+            &quantities,
+        )
+        .execute(&mut **tx)
+        .await?;
+        sqlx::query!(
+            "UPDATE quota_leases l SET proven = least(l.proven + u.units, l.granted - l.given_back)
+             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::numeric[]) u (n, s, m, p, units)
+             WHERE l.namespace_id = u.n AND l.subscription_id = u.s AND l.meter_id = u.m AND l.period_start = u.p AND l.journal_id = $6",
+            &namespaces,
+            &subscriptions,
+            &meters,
+            &periods as &[Timestamp],
+            &quantities,
+            journal.uuid(),
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Moves the stream's marks over what is now contiguous. The row is locked first and the segments are read after that, so that of two transactions
+/// which close a gap together the later one sees both.
+pub(super) async fn advance_stream(tx: &mut Tx, batch: &UsageBatch, recorded: u64) -> Result<BatchAck> {
+    let (journal, stream) = (batch.segment.journal_id, batch.segment.stream);
+    sqlx::query!(
+        "INSERT INTO usage_streams AS s (journal_id, stream, next_receipt, recorded) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (journal_id, stream)
+         DO UPDATE SET next_receipt = greatest(s.next_receipt, excluded.next_receipt), recorded = s.recorded + excluded.recorded",
+        journal.uuid(),
+        i32::from(stream),
+        bigint(batch.next_receipt)?,
+        bigint(recorded)?,
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE usage_streams s SET accepted_through = coalesce((
+             SELECT max(g.seq) FROM (
+                 SELECT u.seq, u.seq - row_number() OVER (ORDER BY u.seq) AS before FROM usage_segments u
+                 WHERE u.journal_id = $1 AND u.stream = $2 AND u.seq > s.accepted_through
+             ) g WHERE g.before = s.accepted_through), s.accepted_through)
+         WHERE s.journal_id = $1 AND s.stream = $2",
+        journal.uuid(),
+        i32::from(stream),
+    )
+    .execute(&mut **tx)
+    .await?;
+    ack(tx, journal, stream).await
+}
+
+/// Where a stream stands.
+pub(super) async fn ack(tx: &mut Tx, journal: JournalId, stream: u16) -> Result<BatchAck> {
+    let row = sqlx::query!(
+        r#"SELECT l.epoch, s.accepted_through AS "accepted_through?"
+           FROM ledger_state l LEFT JOIN usage_streams s ON s.journal_id = $1 AND s.stream = $2"#,
+        journal.uuid(),
+        i32::from(stream),
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    let accepted_through = row.accepted_through.and_then(|seq| u64::try_from(seq).ok());
+    // Commits wait for the standby (see `commit_on_standby`), so what is accepted is safe.
+    Ok(BatchAck { ledger_epoch: row.epoch, accepted_through, safe_through: accepted_through })
+}
+
+/// Rows that another transaction is writing are left to the next batch.
+pub(super) async fn set_last_used(tx: &mut Tx, uses: &[LastUsed]) -> Result<()> {
+    let tenants: Vec<Uuid> = uses.iter().map(|it| it.namespace.uuid()).collect();
+    let keys: Vec<Uuid> = uses.iter().map(|it| it.api_key.uuid()).collect();
+    let times: Vec<Timestamp> = uses.iter().map(|it| it.at).collect();
+    sqlx::query!(
+        "WITH due AS (
+             SELECT k.tenant_id, k.id, u.at FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) u (tenant_id, id, at)
+             JOIN api_keys k ON k.tenant_id = u.tenant_id AND k.id = u.id
+             WHERE k.last_used_at IS NULL OR k.last_used_at <= u.at - interval '1 minute'
+             FOR NO KEY UPDATE OF k SKIP LOCKED)
+         UPDATE api_keys k SET last_used_at = due.at FROM due WHERE k.tenant_id = due.tenant_id AND k.id = due.id",
+        &tenants,
+        &keys,
+        &times as &[Timestamp],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn quantity(micros: i128) -> Decimal {
+    units(gateway_control::units::Micros(micros))
+}
+
+fn bigint(value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(Error::internal)
+}
