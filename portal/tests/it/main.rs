@@ -1,6 +1,9 @@
 //! The portal's router against a real Postgres: each test has a database of its own.
 
+mod control_policy;
+mod control_usage;
 mod jobs;
 mod sign_up;
 mod support;
 mod tokens;
+mod world;
