@@ -9,11 +9,11 @@ BINS = --package portal --package metering-gateway --package tollkeeper --bins
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: assets ## Build and start the whole product on this machine (flags: make up ARGS="--help")
-	@scripts/setup up && cargo build --release $(BINS) && exec target/release/tollkeeper up $(ARGS)
+up: ## Build and start the whole product on this machine (flags: make up ARGS="--help")
+	@scripts/setup up && $(MAKE) --no-print-directory assets && cargo build --release $(BINS) && exec target/release/tollkeeper up $(ARGS)
 
-test: assets ## Everything CI runs: format, lints, unit, database, end-to-end and browser tests
-	scripts/setup test && cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo build $(BINS) && $(RUN) with-postgres -- cargo nextest run --workspace
+test: ## Everything CI runs: format, lints, unit, database, end-to-end and browser tests
+	scripts/setup test && $(MAKE) assets && cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo build $(BINS) && $(RUN) with-postgres -- cargo nextest run --workspace
 
 lint: ## Format, lints, licences and bans of dependencies
 	cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo deny check bans licenses sources
@@ -21,8 +21,12 @@ lint: ## Format, lints, licences and bans of dependencies
 fmt: ## Format the code
 	cargo fmt
 
-assets: ## Bundle styles, scripts and the API reference with the packages that package-lock.json pins
-	@scripts/setup up && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && node portal/assets/build.mjs
+assets: node_modules/.package-lock.json ## Bundle styles, scripts and the API reference
+	@node portal/assets/build.mjs
+
+# What package-lock.json pins; installed again only when it changes.
+node_modules/.package-lock.json: package.json package-lock.json
+	@scripts/setup up && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@
 
 openapi: ## Write openapi/*.json from the code
 	cargo run --quiet --package portal -- openapi > openapi/portal.v1.json
