@@ -1,5 +1,6 @@
 //! Periods, rated and turned into invoices. Invariants: `README.md`.
 
+pub mod account;
 pub mod charges;
 pub mod close;
 pub mod invoice;
@@ -9,6 +10,7 @@ mod state;
 mod store;
 pub mod subscription;
 
+pub use account::{Account, account, accounts};
 pub use charges::Charge;
 pub use close::{COLLECTION_CUTOFF, Closed, PAYMENT_TERM, close_next};
 pub use invoice::{Invoice, InvoiceFilter, InvoiceLine, InvoicePage};

@@ -9,6 +9,8 @@ use crate::{
     error::{Error, Kind},
 };
 
+mod admin_invoices;
+mod admin_tenants;
 pub mod assets;
 pub mod call;
 mod charges;
@@ -36,6 +38,8 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(mailbox::routes())
         .merge(usage::routes())
         .merge(invoices::routes())
+        .merge(admin_invoices::routes())
+        .merge(admin_tenants::routes())
         .layer(middleware::from_fn(security::headers))
 }
 
