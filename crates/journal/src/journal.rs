@@ -19,7 +19,7 @@ use crate::identity::{Identity, sync_dir};
 use crate::keeper::KeeperState;
 use crate::names;
 use crate::recovery::{self, Recovered, RecoveryReport};
-use crate::stream::{NoSegment, Stream, lock};
+use crate::stream::{Make, NoSegment, Stream, lock};
 use crate::writer::{StreamWriter, WriterParts};
 
 /// How many receipt numbers are made safe from reuse at a time.
@@ -78,10 +78,11 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Shared {
-    /// Makes a segment for the stream. With `may_trim`, acked segments are dropped early if the disk bound needs it.
-    pub fn make_segment(&self, stream: &Stream, may_trim: bool) -> Result<(), NoSegment> {
+    /// Makes a segment for the stream, `ahead` of need or on the request path. With `may_trim`, acked segments are dropped early if the disk bound needs it.
+    pub fn make_segment(&self, stream: &Stream, may_trim: bool, ahead: bool) -> Result<(), NoSegment> {
+        let make = Make { size: self.config.segment_size_bytes, now: self.now.load(Ordering::Relaxed), ahead };
         loop {
-            let made = stream.make_segment(&self.budget, self.config.segment_size_bytes, self.now.load(Ordering::Relaxed));
+            let made = stream.make_segment(&self.budget, make);
             let short = match &made {
                 Ok(()) => return Ok(()),
                 Err(NoSegment::Bound) => true,

@@ -105,7 +105,7 @@ impl Journal {
         for stream in self.0.streams.iter().filter(|stream| !stream.closed.load(Ordering::Acquire)) {
             let needed = stream.reserved.load(Ordering::Relaxed).div_ceil(slots) + 1;
             let mut spares = stream.spares.load(Ordering::Acquire);
-            while spares < needed + 1 && self.0.make_segment(stream, spares < needed).is_ok() {
+            while spares < needed + 1 && self.0.make_segment(stream, spares < needed, true).is_ok() {
                 spares += 1;
             }
         }

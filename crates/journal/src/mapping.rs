@@ -33,6 +33,15 @@ impl SegmentMap {
         Ok(Self(map))
     }
 
+    /// Brings all pages into memory and marks them as written, so that the writer meets no page fault. They will then all go to the disk: for segments
+    /// that will be filled. Systems that cannot do it fault later, which costs time and nothing else.
+    pub fn populate(&self) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = self.0.advise(memmap2::Advice::PopulateWrite) {
+            tracing::debug!(%error, "a segment's pages are not made ahead");
+        }
+    }
+
     /// All bytes of the segment.
     pub fn bytes(&self) -> &[u8] {
         &self.0

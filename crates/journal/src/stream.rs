@@ -79,6 +79,8 @@ pub(crate) struct Stream {
     pub spares: AtomicU64,
     /// The keeper wants the writer to leave its segment, because a flush of it failed.
     pub leave_segment: AtomicBool,
+    /// The last segment was filled before its time: the next ones will be, too.
+    pub busy: AtomicBool,
     pub closed: AtomicBool,
     /// Names were made in the folder since it was last flushed.
     dir_dirty: AtomicBool,
@@ -90,6 +92,15 @@ pub(crate) struct Stream {
 struct Maker {
     next_seq: u64,
     spares: Sender<Segment>,
+}
+
+/// How a segment is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Make {
+    pub size: u64,
+    pub now: i64,
+    /// By the keeper, off the request path.
+    pub ahead: bool,
 }
 
 /// Why no segment could be made.
@@ -117,6 +128,7 @@ impl Stream {
             reserved: AtomicU64::new(0),
             spares: AtomicU64::new(0),
             leave_segment: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             dir_dirty: AtomicBool::new(true),
             maker: Mutex::new(Maker { next_seq, spares: sender }),
@@ -126,7 +138,8 @@ impl Stream {
     }
 
     /// Makes a segment, preallocated and mapped, and sends it to the writer. Called by the keeper ahead of need, and by the writer when it is out.
-    pub fn make_segment(&self, budget: &Budget, size: u64, now: i64) -> Result<(), NoSegment> {
+    pub fn make_segment(&self, budget: &Budget, make: Make) -> Result<(), NoSegment> {
+        let Make { size, now, ahead } = make;
         let mut maker = lock(&self.maker);
         if !budget.try_take(size) {
             return Err(NoSegment::Bound);
@@ -136,6 +149,9 @@ impl Stream {
         let header = Header { key, created_at: now, capacity: size, receipt_ceiling: self.ceiling.load(Ordering::Acquire) };
         match create(&path, &header) {
             Ok((file, map)) => {
+                if ahead && self.busy.load(Ordering::Relaxed) {
+                    map.populate();
+                }
                 let end = HEADER_BYTES as u64;
                 let file = Arc::new(OpenFile {
                     key,

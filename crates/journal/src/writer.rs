@@ -219,6 +219,7 @@ impl StreamWriter {
         let length = encoded_len(usage);
         let at = usage.admitted_at.saturating_add_unsigned(usage.duration_micros);
         if next_frame(self.end, length) > self.limit {
+            self.stream.busy.store(self.records > 0, Relaxed);
             self.move_on(at)?;
         }
         let start = self.end;
@@ -276,7 +277,7 @@ impl StreamWriter {
             return Err(full);
         }
         self.shared.nudge();
-        match self.shared.make_segment(&self.stream, true) {
+        match self.shared.make_segment(&self.stream, true, false) {
             Ok(()) => {
                 self.failed_round = None;
                 self.receive();
@@ -301,6 +302,7 @@ impl StreamWriter {
                 return false;
             }
         }
+        self.stream.busy.store(false, Relaxed);
         self.move_on(now).is_ok()
     }
 

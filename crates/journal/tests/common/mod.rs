@@ -1,5 +1,5 @@
 //! What the tests share: a small journal, and records to write.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
 use std::time::Duration;
