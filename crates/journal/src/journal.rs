@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::catalog::{Catalog, StreamCatalog};
 use crate::config::Config;
 use crate::error::{IoContext, JournalError};
+use crate::found::streams_on_disk;
 use crate::head::{HEAD_BYTES, Head, HeadState};
 use crate::identity::{Identity, sync_dir};
 use crate::keeper::KeeperState;
@@ -129,7 +130,7 @@ impl Journal {
         let mut streams = Vec::new();
         let mut receivers = Vec::new();
         let mut states = BTreeMap::new();
-        for id in recovery::streams_on_disk(dir, config.streams)? {
+        for id in streams_on_disk(dir, config.streams)? {
             let stream_dir = dir.join(id.to_string());
             DirBuilder::new().recursive(true).mode(0o700).create(&stream_dir).at("creating", &stream_dir)?;
             let recovered = recovery::recover_stream(dir, identity.journal_id, id, &config, now, &mut report)?;

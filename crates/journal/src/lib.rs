@@ -44,6 +44,7 @@ mod budget;
 mod catalog;
 mod config;
 mod error;
+mod found;
 mod head;
 mod identity;
 mod journal;

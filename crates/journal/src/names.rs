@@ -56,9 +56,14 @@ pub(crate) fn acked(stream_dir: &Path, seq: u64, acked_at: i64) -> PathBuf {
 
 /// A name in `folder` that no file has yet: `<stream>-<seq>.seg`, then with `.1`, `.2`, ..
 pub(crate) fn set_aside(folder: &Path, stream: u32, seq: u64) -> PathBuf {
-    let plain = folder.join(format!("{stream}-{seq:016x}.seg"));
+    let plain = first_set_aside(folder, stream, seq);
     let numbered = (1u32..).map(|n| folder.join(format!("{stream}-{seq:016x}.seg.{n}")));
     std::iter::once(plain.clone()).chain(numbered).find(|path| !path.exists()).unwrap_or(plain)
+}
+
+/// The name that a segment takes in `folder` if it is the first of its number there.
+pub(crate) fn first_set_aside(folder: &Path, stream: u32, seq: u64) -> PathBuf {
+    folder.join(format!("{stream}-{seq:016x}.seg"))
 }
 
 /// The stream and seq of a file that was set aside.

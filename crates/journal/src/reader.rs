@@ -3,10 +3,11 @@
 use crate::budget::Budget;
 use crate::catalog::Pending;
 use crate::error::{IoContext, JournalError};
+use crate::found::{read_bounded, read_ends};
+use crate::identity::sync_dir;
 use crate::journal::Journal;
 use crate::names;
 use crate::record::{UsageRecord, decode};
-use crate::recovery::{read_bounded, read_ends};
 use crate::salvage::{Remains, salvage, set_aside_in};
 use crate::segment::{Activation, Footer, HEADER_BYTES, SegmentInfo, SegmentKey, frame_at, next_frame, scan, verify};
 use crate::stream::lock;
@@ -180,6 +181,8 @@ impl Journal {
                 entries.add_pending(seq, pending);
                 offered += 1;
             }
+            // The caller will store that it was done; a power loss must not undo the renaming after that.
+            sync_dir(&entries.dir)?;
         }
         Ok(offered)
     }

@@ -151,14 +151,17 @@ impl TryFrom<&[MeterItem]> for Meters {
 
 /// The declared dimensions of a record's meters: bytes that the gateway writes and folds, opaque here. Empty costs nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Dimensions(Box<[u8]>);
+pub struct Dimensions(Vec<u8>);
 
 impl Dimensions {
+    /// No dimensions.
+    pub const EMPTY: Self = Self(Vec::new());
+
     /// Takes at most [`MAX_DIMENSIONS_BYTES`].
     ///
     /// # Errors
     /// When `bytes` is longer.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, RecordError> {
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, RecordError> {
         let bytes = bytes.into();
         if bytes.len() > MAX_DIMENSIONS_BYTES { Err(RecordError::DimensionsTooLong(bytes.len())) } else { Ok(Self(bytes)) }
     }

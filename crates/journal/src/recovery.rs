@@ -5,22 +5,20 @@
 //! `damaged/` and reported. Sealed files are believed by their footers here and checked in full when they are read for shipping, so that a start
 //! does not read gigabytes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::budget::Budget;
 use crate::catalog::{Acked, Pending, remove};
-use crate::config::{Config, MAX_SEGMENT_SIZE_BYTES};
-use crate::error::{IoContext, JournalError};
+use crate::config::Config;
+use crate::error::JournalError;
+use crate::found::{Found, Listing, highest_set_aside, list, read_ends, read_head, read_segment};
 use crate::head::{HeadImage, HeadState};
 use crate::journal::RECEIPT_STEP;
-use crate::names::{self, Name};
+use crate::names;
 use crate::salvage::{Remains, salvage, seal_in_place};
-use crate::segment::{Activation, FOOTER_BYTES, Footer, HEADER_BYTES, Header, HeaderRead, SEGMENT_VERSION, Scan, SegmentKey, Tail, scan};
+use crate::segment::{Footer, SegmentKey, Tail};
 
 /// What was found at the start and done about it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -96,71 +94,6 @@ pub(crate) struct Recovered {
     pub file_bytes: u64,
 }
 
-/// The streams that have a folder, and those that are to have one.
-pub(crate) fn streams_on_disk(dir: &Path, streams: u32) -> Result<BTreeSet<u32>, JournalError> {
-    let mut found: BTreeSet<u32> = (0..streams).collect();
-    for entry in std::fs::read_dir(dir).at("listing", dir)? {
-        let entry = entry.at("listing", dir)?;
-        if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok().filter(|id| id.to_string() == name)) {
-            found.insert(id);
-        }
-    }
-    Ok(found)
-}
-
-/// A segment file that was not acked.
-#[derive(Debug)]
-enum Found {
-    Sealed { pending: Pending, digest: [u8; 32] },
-    Open(OpenSegment),
-}
-
-/// A file without a whole footer.
-#[derive(Debug)]
-struct OpenSegment {
-    bytes: Vec<u8>,
-    header: Option<Header>,
-    activation: Option<Activation>,
-    scan: Scan,
-}
-
-impl Found {
-    fn first_receipt(&self) -> Option<u64> {
-        match self {
-            Self::Sealed { pending, .. } => Some(pending.first_receipt),
-            Self::Open(open) => open.activation.map(|activation| activation.first_receipt),
-        }
-    }
-
-    /// One more than the highest number that is known from this file to have been given out.
-    fn next_known(&self) -> u64 {
-        match self {
-            Self::Sealed { pending, .. } => pending.next_receipt,
-            Self::Open(open) => {
-                let first = open.activation.map_or(0, |activation| activation.first_receipt);
-                open.scan.max_receipt.map_or(0, |highest| highest.saturating_add(1)).max(first)
-            }
-        }
-    }
-}
-
-impl OpenSegment {
-    /// Made ahead of need and never written to.
-    fn is_unused(&self) -> bool {
-        self.scan.record_count == 0 && self.scan.tail == Tail::Clean && self.activation.is_none()
-    }
-
-    /// Why recovery cannot simply seal it; `None` for what a kill leaves.
-    fn damage(&self) -> Option<&'static str> {
-        match (&self.header, self.activation) {
-            (None, _) | (_, None) => Some("its header is not whole"),
-            (Some(header), _) if (self.bytes.len() as u64) < header.capacity => Some("it is shorter than it was made"),
-            _ if self.scan.tail == Tail::Damaged => Some("bytes behind the last whole record do not match their checksum"),
-            _ => None,
-        }
-    }
-}
-
 /// Recovers one stream.
 pub(crate) fn recover_stream(
     dir: &Path,
@@ -205,13 +138,11 @@ pub(crate) fn recover_stream(
     let set_aside = highest_set_aside(dir, stream)?.map_or(0, |seq| seq + 1);
     let state = image.state;
     settle(
-        Settling { dir, stream_dir: &stream_dir, journal_id, stream, now, known_next: next.known, state },
+        Settling { dir, stream_dir: &stream_dir, journal_id, stream, now, known_next: next.known, set_aside, state },
         found,
         &mut recovered,
         report,
     )?;
-    let sealed = recovered.pending.keys().chain(recovered.acked.keys()).max().map_or(0, |seq| seq + 1);
-    recovered.next_seq = sealed.max(set_aside).max(state.map_or(0, |state| state.next_seq));
     let bytes = recovered.pending.values().map(|p| p.file_bytes).chain(recovered.acked.values().map(|a| a.file_bytes));
     recovered.file_bytes = bytes.map(Budget::pages).sum();
     Ok(recovered)
@@ -225,6 +156,8 @@ struct Settling<'a> {
     stream: u32,
     now: i64,
     known_next: u64,
+    /// One more than the highest seq that was set aside.
+    set_aside: u64,
     state: Option<HeadState>,
 }
 
@@ -236,12 +169,17 @@ fn settle(
     report: &mut RecoveryReport,
 ) -> Result<(), JournalError> {
     let stream = on.stream;
-    let mut followers: Vec<u64> = found.values().skip(1).map(|next| next.first_receipt().unwrap_or(on.known_next)).collect();
-    followers.push(on.known_next);
+    // Where each segment's numbers end: where those of the next segment that knows begin.
+    let mut follower = on.known_next;
+    let mut followers = Vec::new();
+    for next in found.values().rev() {
+        followers.push(follower);
+        follower = next.first_receipt().unwrap_or(follower);
+    }
     let mut before: Option<(u64, [u8; 32])> = None;
     let last = found.keys().next_back().copied().unwrap_or(0);
-    let mut reached = reached_before(&on, &recovered.acked, found.keys().next().copied())?;
-    for ((seq, found), follower) in found.into_iter().zip(followers) {
+    let mut reached = 1;
+    for ((seq, found), follower) in found.into_iter().zip(followers.into_iter().rev()) {
         let prev_digest = match before {
             Some((before, digest)) if before + 1 == seq => digest,
             _ => digest_before(&on, &recovered.acked, seq)?,
@@ -255,7 +193,10 @@ fn settle(
             }
             Found::Open(open) => open,
         };
-        let first_receipt = open.activation.map_or(reached, |activation| activation.first_receipt);
+        let first_receipt = match open.activation {
+            Some(activation) => activation.first_receipt,
+            None => footer_before(&on, &recovered.acked, seq)?.map_or(reached, |footer| footer.next_receipt),
+        };
         let next_receipt = follower.max(first_receipt).max(open.scan.max_receipt.map_or(0, |highest| highest + 1));
         let key = SegmentKey { journal_id: on.journal_id, stream, seq };
         let damage = open.damage();
@@ -287,36 +228,32 @@ fn settle(
         before = Some((seq, digest));
         reached = next_receipt;
     }
+    let sealed = recovered.pending.keys().chain(recovered.acked.keys()).max().map_or(0, |seq| seq + 1);
+    recovered.next_seq = sealed.max(on.set_aside).max(on.state.map_or(0, |state| state.next_seq));
     recovered.last_digest = match before {
-        Some((_, digest)) if recovered.acked.last_key_value().is_none_or(|(acked, _)| before.is_some_and(|(seq, _)| seq > *acked)) => {
-            digest
-        }
-        _ => match recovered.acked.last_key_value() {
-            Some((seq, _)) => digest_before(&on, &recovered.acked, seq + 1)?,
-            None => on.state.map_or([0; 32], |state| state.last_digest),
-        },
+        Some((before, digest)) if before + 1 == recovered.next_seq => digest,
+        _ => digest_before(&on, &recovered.acked, recovered.next_seq)?,
     };
     Ok(())
 }
 
-/// The digest of the segment before `seq`, from its file if it was acked, else from the head; zeros if neither knows.
+/// The digest of the segment before `seq`: from the head, or from its file if it was acked or refused; zeros if none knows.
 fn digest_before(on: &Settling<'_>, acked: &BTreeMap<u64, Acked>, seq: u64) -> Result<[u8; 32], JournalError> {
     if let Some(state) = on.state.filter(|state| state.next_seq == seq) {
         return Ok(state.last_digest);
     }
-    let Some(before) = seq.checked_sub(1) else { return Ok([0; 32]) };
-    let Some(entry) = acked.get(&before) else { return Ok([0; 32]) };
-    let key = SegmentKey { journal_id: on.journal_id, stream: on.stream, seq: before };
-    let (_, footer) = read_ends(&names::acked(on.stream_dir, before, entry.acked_at))?;
-    Ok(Footer::decode(key.seed(), &footer).map_or([0; 32], |footer| footer.digest))
+    Ok(footer_before(on, acked, seq)?.map_or([0; 32], |footer| footer.digest))
 }
 
-/// The next receipt number at the end of the last acked segment before `seq`; 1, which is the first number, if there is none.
-fn reached_before(on: &Settling<'_>, acked: &BTreeMap<u64, Acked>, seq: Option<u64>) -> Result<u64, JournalError> {
-    let Some((before, entry)) = acked.range(..seq.unwrap_or(0)).next_back() else { return Ok(1) };
-    let key = SegmentKey { journal_id: on.journal_id, stream: on.stream, seq: *before };
-    let (_, footer) = read_ends(&names::acked(on.stream_dir, *before, entry.acked_at))?;
-    Ok(Footer::decode(key.seed(), &footer).map_or(1, |footer| footer.next_receipt))
+/// The footer of the segment before `seq`, if that was acked or refused.
+fn footer_before(on: &Settling<'_>, acked: &BTreeMap<u64, Acked>, seq: u64) -> Result<Option<Footer>, JournalError> {
+    let Some(before) = seq.checked_sub(1) else { return Ok(None) };
+    let key = SegmentKey { journal_id: on.journal_id, stream: on.stream, seq: before };
+    let retained = acked.get(&before).map(|entry| names::acked(on.stream_dir, before, entry.acked_at));
+    let refused = Some(names::first_set_aside(&on.dir.join(names::QUARANTINE), on.stream, before)).filter(|path| path.exists());
+    let Some(path) = retained.or(refused) else { return Ok(None) };
+    let (_, footer) = read_ends(&path)?;
+    Ok(Footer::decode(key.seed(), &footer))
 }
 
 /// Where receipt numbers go on.
@@ -350,121 +287,4 @@ fn next_receipt(image: &HeadImage, found: &BTreeMap<u64, Found>, listing: &Listi
         from_headers.max().into_iter().chain(listing.newest_ceiling).chain([known]).max().unwrap_or(known).saturating_add(RECEIPT_STEP);
     let next = image.state.map_or(rebuilt, |state| state.receipt_ceiling).max(known);
     NextReceipt { known, next }
-}
-
-/// What a stream's folder holds.
-#[derive(Debug, Default)]
-struct Listing {
-    segments: BTreeSet<u64>,
-    acked: BTreeMap<u64, Acked>,
-    /// The receipt ceiling in the header of the newest sealed file.
-    newest_ceiling: Option<u64>,
-}
-
-impl Listing {
-    fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.acked.is_empty()
-    }
-}
-
-fn list(stream_dir: &Path) -> Result<Listing, JournalError> {
-    let mut listing = Listing::default();
-    for entry in std::fs::read_dir(stream_dir).at("listing", stream_dir)? {
-        let entry = entry.at("listing", stream_dir)?;
-        match entry.file_name().to_str().map_or(Name::Other, Name::parse) {
-            Name::Segment { seq } => drop(listing.segments.insert(seq)),
-            Name::Acked { seq, acked_at } => {
-                let file_bytes = entry.metadata().at("reading", &entry.path())?.len();
-                listing.acked.insert(seq, Acked { acked_at, file_bytes });
-            }
-            Name::Unfinished => remove(&entry.path())?,
-            Name::Other => {}
-        }
-    }
-    let newest = [
-        listing.segments.last().map(|seq| (*seq, names::segment(stream_dir, *seq))),
-        listing.acked.last_key_value().map(|(seq, acked)| (*seq, names::acked(stream_dir, *seq, acked.acked_at))),
-    ];
-    if let Some((_, path)) = newest.into_iter().flatten().max()
-        && let HeaderRead::Known(header) = Header::decode(&read_ends(&path)?.0)
-    {
-        listing.newest_ceiling = Some(header.receipt_ceiling);
-    }
-    Ok(listing)
-}
-
-fn read_head(stream_dir: &Path, journal_id: [u8; 16], stream: u32) -> Result<HeadImage, JournalError> {
-    let path = stream_dir.join("head");
-    let mut bytes = Vec::new();
-    match File::open(&path) {
-        Ok(file) => file.take(1 << 16).read_to_end(&mut bytes).at("reading", &path)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(error).at("opening", &path),
-    };
-    HeadImage::decode(&bytes, journal_id, stream, &path)
-}
-
-/// The first and last bytes of a file.
-pub(crate) fn read_ends(path: &Path) -> Result<(Vec<u8>, Vec<u8>), JournalError> {
-    let file = File::open(path).at("opening", path)?;
-    let length = file.metadata().at("reading", path)?.len();
-    let mut start = vec![0; HEADER_BYTES.min(length as usize)];
-    file.read_exact_at(&mut start, 0).at("reading", path)?;
-    let end_bytes = FOOTER_BYTES.min(length as usize);
-    let mut end = vec![0; end_bytes];
-    file.read_exact_at(&mut end, length - end_bytes as u64).at("reading", path)?;
-    Ok((start, end))
-}
-
-fn read_segment(stream_dir: &Path, key: SegmentKey) -> Result<Found, JournalError> {
-    let path = names::segment(stream_dir, key.seq);
-    let (start, end) = read_ends(&path)?;
-    let header = match Header::decode(&start) {
-        HeaderRead::Known(header) => Some(header).filter(|header| header.key == key),
-        HeaderRead::NewerVersion(version) => return Err(JournalError::NewerVersion { path, version, known: SEGMENT_VERSION }),
-        HeaderRead::Damaged => None,
-    };
-    let activation = Activation::decode(key.seed(), &start);
-    let length = std::fs::metadata(&path).at("reading", &path)?.len();
-    if let (Some(_), Some(activation), Some(footer)) = (header, activation, Footer::decode(key.seed(), &end))
-        && footer.byte_length.checked_add((HEADER_BYTES + FOOTER_BYTES) as u64) == Some(length)
-    {
-        let pending = Pending {
-            records: footer.record_count,
-            first_receipt: activation.first_receipt,
-            next_receipt: footer.next_receipt,
-            file_bytes: length,
-            sealed_at: footer.sealed_at,
-        };
-        return Ok(Found::Sealed { pending, digest: footer.digest });
-    }
-    let bytes = read_bounded(&path)?;
-    let scan = scan(&bytes, key.seed());
-    Ok(Found::Open(OpenSegment { bytes, header, activation, scan }))
-}
-
-/// Reads a segment file, which is never longer than the longest that is made.
-pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, JournalError> {
-    let mut bytes = Vec::new();
-    File::open(path).at("opening", path)?.take(MAX_SEGMENT_SIZE_BYTES + 1).read_to_end(&mut bytes).at("reading", path)?;
-    if bytes.len() as u64 > MAX_SEGMENT_SIZE_BYTES {
-        return Err(JournalError::Damaged { path: path.to_owned(), what: "it is longer than any segment; move it away".to_owned() });
-    }
-    Ok(bytes)
-}
-
-/// The highest seq of the stream that was refused or damaged: it is taken, although its file left the stream's folder.
-fn highest_set_aside(dir: &Path, stream: u32) -> Result<Option<u64>, JournalError> {
-    let mut highest = None;
-    for folder in [dir.join(names::QUARANTINE), dir.join(names::DAMAGED)] {
-        if !folder.exists() {
-            continue;
-        }
-        for entry in std::fs::read_dir(&folder).at("listing", &folder)? {
-            let name = entry.at("listing", &folder)?.file_name();
-            let seq = name.to_str().and_then(names::parse_set_aside).filter(|(id, _)| *id == stream).map(|(_, seq)| seq);
-            highest = highest.max(seq);
-        }
-    }
-    Ok(highest)
 }
