@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, billing, error::Result, identity, jobs::runner::Runner, mail};
+use crate::{app::App, applications, billing, error::Result, identity, jobs::runner::Runner, mail};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -21,5 +21,6 @@ pub fn runner() -> Runner {
     runner.register::<mail::Send>();
     runner.every::<mail::RemoveOld>(DAY);
     runner.every::<identity::job::RemoveEnded>(HOUR);
+    runner.every::<applications::job::RemoveTryItKeys>(HOUR);
     runner
 }
