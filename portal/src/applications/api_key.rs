@@ -211,7 +211,11 @@ pub async fn rotate(tx: &mut Tx, actor: &Actor, of: Of, id: ApiKeyId, overlap: D
     super::live(tx, of.tenant, of.application).await?;
     let old = find(tx, of, id).await?;
     if old.status(now) != Status::Active {
-        let why = if old.is_replaced { "The key was rotated already; rotate the one that replaced it." } else { "The key no longer works; create a new one." };
+        let why = if old.is_replaced {
+            "The key was rotated already; rotate the one that replaced it."
+        } else {
+            "The key no longer works; create a new one."
+        };
         return Err(Error::conflict(why));
     }
     require_room(tx, of, now).await?;

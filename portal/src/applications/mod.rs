@@ -56,7 +56,8 @@ pub async fn create(tx: &mut Tx, actor: &Actor, tenant: TenantId, input: Applica
     store::insert(tx, &application).await.map_err(name_taken())?;
     let after = json!({ "name": application.name });
     let target = application.id.to_string();
-    audit::record(tx, actor, Entry { tenant: Some(tenant), action: "application.created", target, before: None, after: Some(after) }, now).await?;
+    audit::record(tx, actor, Entry { tenant: Some(tenant), action: "application.created", target, before: None, after: Some(after) }, now)
+        .await?;
     Ok(application)
 }
 
@@ -73,14 +74,22 @@ pub async fn get(tx: &mut Tx, actor: &Actor, tenant: TenantId, id: ApplicationId
 }
 
 /// Changes name and description.
-pub async fn update(tx: &mut Tx, actor: &Actor, tenant: TenantId, id: ApplicationId, input: ApplicationInput, now: Timestamp) -> Result<Application> {
+pub async fn update(
+    tx: &mut Tx,
+    actor: &Actor,
+    tenant: TenantId,
+    id: ApplicationId,
+    input: ApplicationInput,
+    now: Timestamp,
+) -> Result<Application> {
     actor.require(Permission::Develop(tenant))?;
     let input = checked(input)?;
     let old = live(tx, tenant, id).await?;
     store::update(tx, tenant, id, &input).await.map_err(name_taken())?;
     let before = json!({ "name": old.name, "description": old.description });
     let after = json!({ "name": input.name, "description": input.description });
-    let entry = Entry { tenant: Some(tenant), action: "application.updated", target: id.to_string(), before: Some(before), after: Some(after) };
+    let entry =
+        Entry { tenant: Some(tenant), action: "application.updated", target: id.to_string(), before: Some(before), after: Some(after) };
     audit::record(tx, actor, entry, now).await?;
     Ok(Application { name: input.name, description: input.description, ..old })
 }

@@ -40,12 +40,10 @@ pub(super) async fn insert(tx: &mut Tx, application: &Application) -> sqlx::Resu
 }
 
 pub(super) async fn count(tx: &mut Tx, tenant: TenantId) -> Result<i64> {
-    let count = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM applications WHERE tenant_id = $1 AND archived_at IS NULL"#,
-        tenant.uuid()
-    )
-    .fetch_one(&mut **tx)
-    .await?;
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM applications WHERE tenant_id = $1 AND archived_at IS NULL"#, tenant.uuid())
+            .fetch_one(&mut **tx)
+            .await?;
     Ok(count)
 }
 

@@ -79,11 +79,10 @@ impl Tenant {
 pub async fn create(tx: &mut Tx, actor: &Actor, input: NewTenant, now: Timestamp) -> Result<Tenant> {
     actor.require(Permission::SignedIn)?;
     let owner = actor.user_id().ok_or_else(Error::forbidden)?;
-    let (namespace, settings) = (text::dns_label("namespace", &input.namespace), TenantSettings {
-        name: input.name,
-        billing_email: input.billing_email,
-        time_zone: input.time_zone,
-    });
+    let (namespace, settings) = (
+        text::dns_label("namespace", &input.namespace),
+        TenantSettings { name: input.name, billing_email: input.billing_email, time_zone: input.time_zone },
+    );
     let (namespace, settings) = match (namespace, checked(settings)) {
         (Ok(namespace), Ok(settings)) => (namespace, settings),
         (namespace, settings) => return Err(all_fields([namespace.err(), settings.err()])),
@@ -97,8 +96,10 @@ pub async fn create(tx: &mut Tx, actor: &Actor, input: NewTenant, now: Timestamp
         return Err(Error::invalid("namespace", "Another organization has this namespace. Choose another name for it."));
     }
     store::insert_member(tx, tenant.id, owner, Role::Owner, now).await?;
-    let after = json!({ "name": tenant.name, "namespace": tenant.namespace, "billing_email": tenant.billing_email, "time_zone": tenant.time_zone });
-    let entry = Entry { tenant: Some(tenant.id), action: "tenant.created", target: tenant.id.to_string(), before: None, after: Some(after) };
+    let after =
+        json!({ "name": tenant.name, "namespace": tenant.namespace, "billing_email": tenant.billing_email, "time_zone": tenant.time_zone });
+    let entry =
+        Entry { tenant: Some(tenant.id), action: "tenant.created", target: tenant.id.to_string(), before: None, after: Some(after) };
     audit::record(tx, actor, entry, now).await?;
     Ok(tenant)
 }

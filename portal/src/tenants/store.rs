@@ -39,12 +39,10 @@ pub(super) async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<bool> {
 }
 
 pub(super) async fn get(tx: &mut Tx, id: TenantId) -> Result<Option<Tenant>> {
-    let row = sqlx::query!(
-        "SELECT id, name, namespace, billing_email, time_zone, is_demo, created_at FROM tenants WHERE id = $1",
-        id.uuid()
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
+    let row =
+        sqlx::query!("SELECT id, name, namespace, billing_email, time_zone, is_demo, created_at FROM tenants WHERE id = $1", id.uuid())
+            .fetch_optional(&mut **tx)
+            .await?;
     Ok(row.map(|row| tenant!(row)))
 }
 
@@ -84,9 +82,8 @@ pub(super) async fn update(tx: &mut Tx, id: TenantId, input: &TenantSettings) ->
 }
 
 pub(super) async fn memberships_of(tx: &mut Tx, user: UserId) -> Result<i64> {
-    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM memberships WHERE user_id = $1"#, user.uuid())
-        .fetch_one(&mut **tx)
-        .await?;
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM memberships WHERE user_id = $1"#, user.uuid()).fetch_one(&mut **tx).await?;
     Ok(count)
 }
 
@@ -126,14 +123,9 @@ pub(super) async fn insert_member(tx: &mut Tx, tenant: TenantId, user: UserId, r
 }
 
 pub(super) async fn set_role(tx: &mut Tx, tenant: TenantId, user: UserId, role: Role) -> Result<()> {
-    sqlx::query!(
-        "UPDATE memberships SET role = $3 WHERE tenant_id = $1 AND user_id = $2",
-        tenant.uuid(),
-        user.uuid(),
-        role.as_str()
-    )
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query!("UPDATE memberships SET role = $3 WHERE tenant_id = $1 AND user_id = $2", tenant.uuid(), user.uuid(), role.as_str())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
