@@ -78,7 +78,6 @@ pub fn router(app: App) -> Router {
         .merge(web::router(&app))
         .merge(api::router(&app))
         .merge(control::router(&app))
-        .fallback(web::failure::not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(web::failure::panicked))
         .layer(TraceLayer::new_for_http())

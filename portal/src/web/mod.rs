@@ -2,9 +2,15 @@
 //!
 //! Add an area by writing `web/<area>.rs` with `pub fn routes() -> Router<App>` and merging it in [`router`].
 
-use axum::{Router, http::header, middleware};
+use axum::{
+    Router,
+    http::{Uri, header},
+    middleware,
+    response::{IntoResponse, Response},
+};
 
 use crate::{
+    api::problem::Problem,
     app::App,
     error::{Error, Kind},
 };
@@ -40,7 +46,14 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(invoices::routes())
         .merge(admin_invoices::routes())
         .merge(admin_tenants::routes())
+        .fallback(unknown)
         .layer(middleware::from_fn(security::headers))
+}
+
+/// The answer to a path that nothing serves: a problem for programs, a page for people.
+async fn unknown(uri: Uri) -> Response {
+    let for_programs = ["/api/", "/control/"].iter().any(|prefix| uri.path().starts_with(prefix));
+    if for_programs { Problem(Error::not_found("This resource")).into_response() } else { failure::not_found().await.into_response() }
 }
 
 /// The name of the session cookie. `__Host-` would demand https, which a local start does not have.
