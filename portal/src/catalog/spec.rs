@@ -11,6 +11,8 @@ mod parse;
 mod pointer;
 mod reference;
 mod refs;
+mod sample;
+
 mod servers;
 
 use std::{borrow::Cow, fmt};
@@ -21,6 +23,7 @@ use sha2::{Digest, Sha256};
 pub use operations::{Operation, gateway_path};
 pub use parse::MAX_BYTES;
 pub use reference::with_servers;
+pub use sample::sample_path;
 pub use servers::Upstream;
 
 use crate::error::{Error, Kind};

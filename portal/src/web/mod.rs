@@ -19,6 +19,7 @@ mod admin_invoices;
 mod admin_tenants;
 pub mod assets;
 pub mod call;
+mod catalog;
 mod charges;
 mod cost;
 pub mod failure;
@@ -26,6 +27,7 @@ pub mod form;
 pub mod health;
 mod invoices;
 mod mailbox;
+pub mod plan_text;
 mod reset;
 mod security;
 pub mod shell;
@@ -38,6 +40,7 @@ pub fn router(_app: &App) -> Router<App> {
     Router::new()
         .merge(health::routes())
         .merge(assets::routes())
+        .merge(catalog::routes())
         .merge(sign_up::routes())
         .merge(sign_in::routes())
         .merge(reset::routes())
