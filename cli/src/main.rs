@@ -1,6 +1,7 @@
 //! The `tollkeeper` command.
 
 mod terminal;
+mod up;
 mod with_postgres;
 
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start the whole product on this machine: database, portal, gateway and demo APIs
+    Up(up::Arguments),
     /// Run a command with DATABASE_URL naming a private, empty Postgres that is removed afterwards
     #[command(hide = true)]
     WithPostgres(with_postgres::Arguments),
@@ -25,6 +28,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Up(arguments) => up::run(arguments).await,
         Command::WithPostgres(arguments) => with_postgres::run(arguments).await,
     };
     match result {

@@ -6,9 +6,12 @@
 
 pub mod data_dir;
 pub mod demo_api;
+pub mod gateway_credential;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod seed;
+pub mod stack;
 
 use anyhow::Context;
 

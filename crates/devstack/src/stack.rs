@@ -106,7 +106,13 @@ impl Stack {
         }
     }
 
-    async fn start_on(options: &Options, data: DataDir, ports: Ports, database_url: String, progress: &mut impl Progress) -> anyhow::Result<Self> {
+    async fn start_on(
+        options: &Options,
+        data: DataDir,
+        ports: Ports,
+        database_url: String,
+        progress: &mut impl Progress,
+    ) -> anyhow::Result<Self> {
         progress.started("Migrations");
         let environment = portal_environment(&database_url, ports);
         let config = Config::from_lookup(|name| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone()))?;
@@ -172,7 +178,8 @@ impl Stack {
 
     /// The processes with their ids, for reports.
     pub fn process_ids(&mut self) -> Vec<(&'static str, u32)> {
-        let mut ids: Vec<_> = [&self.portal, &self.gateway].into_iter().filter_map(|process| Some((process.name(), process.id()?))).collect();
+        let mut ids: Vec<_> =
+            [&self.portal, &self.gateway].into_iter().filter_map(|process| Some((process.name(), process.id()?))).collect();
         ids.extend(self.postgres.as_mut().and_then(|postgres| Some(("postgres", postgres.process().id()?))));
         ids
     }
@@ -242,9 +249,13 @@ fn gateway_environment(data: &DataDir, ports: Ports, credential: &str) -> Vec<(&
 /// A binary of the workspace: beside the current one, or a folder up, where tests find it.
 fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let current = std::env::current_exe().context("cannot tell where this program is")?;
-    current.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file()).with_context(|| {
-        format!("the program `{name}` was not found beside {}; build it with `cargo build --bins`", current.display())
-    })
+    current
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .with_context(|| format!("the program `{name}` was not found beside {}; build it with `cargo build --bins`", current.display()))
 }
 
 /// Asks `/readyz` until it says so, the process ends, or patience is over.
