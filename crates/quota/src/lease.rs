@@ -196,6 +196,7 @@ mod tests {
         assert_eq!(lease.spent(), 3 * UNIT);
         lease.give_back(UNIT);
         assert_eq!((lease.remaining(), lease.spent()), (UNIT, 2 * UNIT));
+        assert_eq!(lease.try_take(UNIT + 1, SECOND), Err(LeaseRefusal::Short { remaining: UNIT }), "one micro-unit too many");
     }
 
     #[test]

@@ -149,7 +149,8 @@ mod tests {
                 ledger.outstanding -= lease.withdraw(i64::MAX);
             }
             let mut total = admitted.iter().sum::<i64>();
-            while let Grant::Units(units) = ledger.grant(UNIT, UNIT, 3) {
+            for _ in 0..limit {
+                let Grant::Units(units) = ledger.grant(UNIT, UNIT, 3) else { break };
                 ledger.outstanding += units;
                 leases[0].extend(units, u64::MAX, 1).expect("it does not end");
                 while leases[0].try_take(UNIT, 1).is_ok() {

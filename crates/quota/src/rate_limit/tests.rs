@@ -148,9 +148,15 @@ proptest! {
         let (mut now, mut admitted) = (SECOND, Vec::new());
         for step in steps {
             now += step;
-            if limiter.take(now).allowed {
+            let decision = limiter.take(now);
+            if decision.allowed {
                 admitted.push(now);
+                continue;
             }
+            // Come again in the very nanosecond that was named.
+            now += decision.retry_after_ns;
+            prop_assert!(limiter.take(now).allowed);
+            admitted.push(now);
         }
         for (first, from) in admitted.iter().enumerate() {
             for (count, to) in (1_u128..).zip(&admitted[first..]) {

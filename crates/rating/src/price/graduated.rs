@@ -24,9 +24,6 @@ impl Graduated {
         let mut steps = Vec::with_capacity(self.tiers.len());
         let mut above = Decimal::ZERO;
         for (number, tier) in (1_u32..).zip(&self.tiers) {
-            if number > 1 && billable <= above {
-                break;
-            }
             let end = tier.up_to.map_or(billable, |up_to| up_to.units().min(billable));
             let units = end - above;
             steps.push(Step {
