@@ -1,13 +1,12 @@
 //! Billing periods: `[from, to)`, cut by a cadence from an anchor in a time zone.
 
-use std::{fmt, str::FromStr};
-
 use jiff::{ToSpan, civil::Date};
 
-use crate::Timestamp;
+use crate::{Cadence, TimeZone, Timestamp};
 
 /// `[from, to)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Period {
     /// The first instant inside.
     pub from: Timestamp,
@@ -21,102 +20,21 @@ impl Period {
         self.from <= at && at < self.to
     }
 
+    /// Whether no instant lies inside.
+    pub fn is_empty(&self) -> bool {
+        self.to <= self.from
+    }
+
+    /// What both have in common; absent when that is nothing.
+    pub fn intersection(&self, other: Self) -> Option<Self> {
+        let both = Self { from: self.from.max(other.from), to: self.to.min(other.to) };
+        (!both.is_empty()).then_some(both)
+    }
+
     /// How many calendar days it has in a zone: from the day that holds `from` to before the day that holds `to`. Two periods that meet within a day
-    /// give that day to the second, so that their days add up. The whole days of clock changes count as one each.
+    /// give that day to the second, so that their days add up. A day that a clock change made shorter or longer counts as one.
     pub fn days(&self, zone: &TimeZone) -> u32 {
         zone.date_at(self.to).since(zone.date_at(self.from)).map_or(0, |span| u32::try_from(span.get_days()).unwrap_or(0))
-    }
-}
-
-/// An IANA time zone.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TimeZone(jiff::tz::TimeZone);
-
-/// The name is not one of an IANA time zone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an IANA time zone, like Europe/Oslo or UTC")]
-pub struct ZoneError(String);
-
-impl TimeZone {
-    /// Coordinated universal time.
-    pub const UTC: Self = Self(jiff::tz::TimeZone::UTC);
-
-    /// The calendar date at an instant in this zone.
-    pub fn date_at(&self, at: Timestamp) -> Date {
-        at.jiff().to_zoned(self.0.clone()).date()
-    }
-
-    /// The first instant of a date in this zone. Where midnight is skipped by a clock change, the first instant that exists.
-    pub fn start_of(&self, date: Date) -> Timestamp {
-        self.0
-            .to_ambiguous_zoned(date.at(0, 0, 0, 0))
-            .compatible()
-            .map_or(Timestamp::from_micros(i64::MAX), |zoned| zoned.timestamp().into())
-    }
-
-    /// The zone's IANA name.
-    pub fn name(&self) -> &str {
-        self.0.iana_name().unwrap_or("UTC")
-    }
-}
-
-impl FromStr for TimeZone {
-    type Err = ZoneError;
-
-    fn from_str(name: &str) -> Result<Self, ZoneError> {
-        jiff::tz::TimeZone::get(name).map(Self).map_err(|_| ZoneError(name.to_owned()))
-    }
-}
-
-impl fmt::Debug for TimeZone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// How long a period lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub enum Cadence {
-    /// A calendar day.
-    Day,
-    /// Seven days.
-    Week,
-    /// A month.
-    Month,
-    /// Three months.
-    Quarter,
-    /// Twelve months.
-    Year,
-}
-
-/// The text is not a cadence.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a cadence: use day, week, month, quarter or year")]
-pub struct CadenceError(String);
-
-impl Cadence {
-    /// The name in JSON and in Postgres.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Quarter => "quarter",
-            Self::Year => "year",
-        }
-    }
-}
-
-impl FromStr for Cadence {
-    type Err = CadenceError;
-
-    fn from_str(text: &str) -> Result<Self, CadenceError> {
-        [Self::Day, Self::Week, Self::Month, Self::Quarter, Self::Year]
-            .into_iter()
-            .find(|cadence| cadence.as_str() == text)
-            .ok_or_else(|| CadenceError(text.to_owned()))
     }
 }
 
@@ -136,39 +54,68 @@ impl Anchor {
         Self { date: zone.date_at(at), zone }
     }
 
-    /// The start date of the `index`-th period after (or before) the anchor's.
+    /// The start date of the `index`-th period after (or before) the anchor's. Where the calendar of years -9999 to 9999 ends, it stands still.
     fn start_date(&self, cadence: Cadence, index: i64) -> Date {
-        let span = match cadence {
-            Cadence::Day => index.days(),
-            Cadence::Week => index.saturating_mul(7).days(),
-            Cadence::Month => index.months(),
-            Cadence::Quarter => index.saturating_mul(3).months(),
-            Cadence::Year => index.saturating_mul(12).months(),
+        // Bounds that the whole calendar fits in keep the spans within what jiff takes.
+        let span = match (cadence.months(), cadence.days()) {
+            (Some(months), _) => index.saturating_mul(months).clamp(-239_976, 239_976).months(),
+            (None, days) => index.saturating_mul(days.unwrap_or(1)).clamp(-7_304_484, 7_304_484).days(),
         };
         self.date.saturating_add(span)
     }
 
     /// The `index`-th period, counted from the anchor's own, which is 0.
     pub fn period(&self, cadence: Cadence, index: i64) -> Period {
-        Period { from: self.zone.start_of(self.start_date(cadence, index)), to: self.zone.start_of(self.start_date(cadence, index + 1)) }
+        let start = |index| self.zone.start_of(self.start_date(cadence, index));
+        Period { from: start(index), to: start(index.saturating_add(1)) }
     }
 
-    /// The period that holds an instant.
-    pub fn period_at(&self, cadence: Cadence, at: Timestamp) -> Period {
+    /// The index of the period that holds an instant.
+    pub fn index_at(&self, cadence: Cadence, at: Timestamp) -> i64 {
         let date = self.zone.date_at(at);
         let months = i64::from(date.year() - self.date.year()) * 12 + i64::from(date.month() - self.date.month());
         let days = date.since(self.date).map_or(0, |span| i64::from(span.get_days()));
-        let guess = match cadence {
-            Cadence::Day => days,
-            Cadence::Week => days.div_euclid(7),
-            Cadence::Month => months,
-            Cadence::Quarter => months.div_euclid(3),
-            Cadence::Year => months.div_euclid(12),
+        let mut index = match (cadence.months(), cadence.days()) {
+            (Some(length), _) => months.div_euclid(length),
+            (None, length) => days.div_euclid(length.unwrap_or(1)),
         };
-        // The guess ignores the day of the month, so the right period is the guessed one or a neighbour.
-        (guess - 1..=guess + 1)
-            .map(|index| self.period(cadence, index))
-            .find(|period| period.contains(at))
-            .unwrap_or_else(|| self.period(cadence, guess))
+        // The guess leaves out the day of the month; and where a clock change turns the date back, an instant may lie after the start of a later
+        // day than its own date says. Both are at most a step or two.
+        for _ in 0..4 {
+            let period = self.period(cadence, index);
+            if at < period.from {
+                index -= 1;
+            } else if at >= period.to {
+                index += 1;
+            } else {
+                break;
+            }
+        }
+        index
+    }
+
+    /// The period that holds an instant. Within a day of the calendar's ends (years -9999 and 9999) the period is stretched so that it does.
+    pub fn period_at(&self, cadence: Cadence, at: Timestamp) -> Period {
+        let period = self.period(cadence, self.index_at(cadence, at));
+        if period.contains(at) {
+            return period;
+        }
+        Period { from: period.from.min(at), to: period.to.max(Timestamp::from_micros(at.micros().saturating_add(1))) }
+    }
+
+    /// The periods that share an instant with `[from, to)`, whole and in order, but no more than `at_most` of them. The rest begins at the last one's end.
+    pub fn periods_between(&self, cadence: Cadence, from: Timestamp, to: Timestamp, at_most: usize) -> impl Iterator<Item = Period> {
+        let first = self.index_at(cadence, from);
+        (0..)
+            .map(move |step| first.saturating_add(step))
+            // Where the calendar ends, periods are empty for ever.
+            .take_while(move |index| self.start_date(cadence, *index) < Date::MAX)
+            .map(move |index| self.period(cadence, index))
+            .take_while(move |period| from < to && period.from < to)
+            .filter(move |period| !period.is_empty() && period.to > from)
+            .take(at_most)
     }
 }
+
+#[cfg(test)]
+mod tests;

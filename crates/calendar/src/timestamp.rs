@@ -15,9 +15,15 @@ impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const UNIX_EPOCH: Self = Self(0);
 
+    /// The first instant that there is: the start of year -9999, for a zone far enough east.
+    pub const MIN: Self = Self(-377_705_023_201_000_000);
+
+    /// The last instant that there is: the end of year 9999, for a zone far enough west.
+    pub const MAX: Self = Self(253_402_207_200_000_000);
+
     /// The instant that lies `micros` after the Unix epoch. Values outside jiff's range (years -9999 to 9999) are clamped to it.
     pub fn from_micros(micros: i64) -> Self {
-        Self(micros.clamp(jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_microsecond()))
+        Self(micros.clamp(Self::MIN.0, Self::MAX.0))
     }
 
     /// The instant that lies `seconds` after the Unix epoch.
@@ -68,7 +74,7 @@ impl Timestamp {
 
 impl From<jiff::Timestamp> for Timestamp {
     fn from(timestamp: jiff::Timestamp) -> Self {
-        Self(timestamp.as_microsecond())
+        Self::from_micros(timestamp.as_microsecond())
     }
 }
 
@@ -179,6 +185,8 @@ mod tests {
     fn reads_and_writes_rfc_3339() {
         let at: Timestamp = "2026-03-29T02:30:00.123456+02:00".parse().expect("a valid timestamp");
         assert_eq!(at.to_string(), "2026-03-29T00:30:00.123456Z");
+        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-30T22:00:00Z");
+        assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "-009999-01-02T01:59:59Z");
         assert_eq!("yesterday".parse::<Timestamp>(), Err(ParseTimestampError));
     }
 }
