@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::{
     App, app,
     error::{Error, Result},
-    policy, worker,
+    policy, usage, worker,
 };
 
 /// How long requests that are under way may take once the process is to stop.
@@ -25,6 +25,7 @@ pub enum Parts {
 /// Serves on `listener` until [`App::shutdown`] is cancelled; then ends the endless streams and gives the rest ten seconds.
 pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> {
     let worker = (parts == Parts::ServeAndWork).then(|| tokio::spawn(worker::run(app.clone(), app.shutdown.clone())));
+    make_partitions(&app).await?;
     let publisher = tokio::spawn(policy::publish::run(app.clone()));
     let follower = tokio::spawn(policy::feed::follow(app.clone()));
     let stop = app.shutdown.clone();
@@ -46,4 +47,12 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
         worker.await.map_err(Error::internal)??;
     }
     result
+}
+
+/// Usage may arrive before a worker has run for the first time.
+async fn make_partitions(app: &App) -> Result<()> {
+    let mut tx = app.begin().await?;
+    usage::partitions::make_ahead(&mut tx, app.now()).await?;
+    tx.commit().await?;
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, applications, billing, error::Result, identity, jobs::runner::Runner, mail};
+use crate::{app::App, applications, billing, error::Result, identity, jobs::runner::Runner, mail, usage::partitions::MakePartitions};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -22,5 +22,6 @@ pub fn runner() -> Runner {
     runner.every::<mail::RemoveOld>(DAY);
     runner.every::<identity::job::RemoveEnded>(HOUR);
     runner.every::<applications::job::RemoveTryItKeys>(HOUR);
+    runner.every::<MakePartitions>(MakePartitions::EVERY);
     runner
 }

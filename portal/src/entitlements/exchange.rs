@@ -11,7 +11,7 @@ use gateway_control::{
     units::Micros,
 };
 use ids::JournalId;
-use quota::{Enforcement, Grant, Ledger};
+use quota::{Enforcement, Grant, Ledger, MICROUNITS_PER_UNIT};
 
 use super::store::{self, Holding, Terms};
 use crate::{
@@ -118,7 +118,7 @@ async fn serve(tx: &mut Tx, journal: JournalId, want: &LeaseWant, now: Timestamp
         presumed_spent: Micros(presumed).clamped(),
     };
     let granted = match ledger.grant(want.want.clamped(), 0, holders(&holdings, journal, now)) {
-        Grant::Units(units) if spendable && want.want.0 > 0 => units,
+        Grant::Units(units) if spendable && want.want.0 > 0 => whole(units),
         _ => 0,
     };
     if granted > 0 || given_back > 0 || own.is_some_and(|own| own.outstanding > 0) {
@@ -134,6 +134,11 @@ async fn serve(tx: &mut Tx, journal: JournalId, want: &LeaseWant, now: Timestamp
         elsewhere: if spendable { Micros(others) } else { Micros(others.max(Micros::ONE.0)) },
         lasts_ms: u64::try_from(LEASE_LASTS.as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Grants are whole units, so that parts of the last one do not end up with different gateways; less than one is the rest of a limit that is not whole.
+fn whole(microunits: i64) -> i64 {
+    if microunits < MICROUNITS_PER_UNIT { microunits } else { microunits - microunits % MICROUNITS_PER_UNIT }
 }
 
 /// How many gateways share what is free: those whose lease lives, and the one that asks.

@@ -116,7 +116,8 @@ async fn check_chain(tx: &mut Tx, segment: &SegmentRef) -> Result<()> {
     Ok(())
 }
 
-/// Why a row cannot be attributed to the subscription that it names.
+/// Why a row cannot be attributed to the subscription that it names. A key that is not there any more (those of the API reference are removed some time
+/// after they expired) is no reason: it is the subscription that is charged.
 fn reason_against(row: &UsageRow, gateway: &Authenticated, known: &Known, now: Timestamp) -> Option<String> {
     let key = &row.key;
     if !gateway.serves(key.namespace) {
@@ -127,9 +128,6 @@ fn reason_against(row: &UsageRow, gateway: &Authenticated, known: &Known, now: T
     }
     if !known.rules.contains_key(&key.plan_version) {
         return Some(format!("the plan version {} is unknown", key.plan_version));
-    }
-    if !known.api_keys.contains(&(key.namespace, key.api_key)) {
-        return Some(format!("the key {} is unknown in {}", key.api_key, key.namespace));
     }
     if !known.applications.contains(&(key.namespace, key.application)) {
         return Some(format!("the application {} is unknown in {}", key.application, key.namespace));

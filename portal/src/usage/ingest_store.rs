@@ -8,7 +8,7 @@ use gateway_control::{
     policy::BillableRule,
     usage::{AnsweredBy, BatchAck, Digest, LatencyRow, Mode, SegmentRef, UsageBatch, UsageRow},
 };
-use ids::{ApiKeyId, ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId, Uuid};
+use ids::{ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId, Uuid};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -29,7 +29,6 @@ const CHUNK_ROWS: usize = 5000;
 #[derive(Debug)]
 pub(super) struct Known {
     subscriptions: HashSet<(NamespaceId, SubscriptionId)>,
-    pub api_keys: HashSet<(NamespaceId, ApiKeyId)>,
     pub applications: HashSet<(NamespaceId, ApplicationId)>,
     pub routes: HashSet<RouteId>,
     pub meters: HashSet<MeterId>,
@@ -100,17 +99,6 @@ pub(super) async fn known(tx: &mut Tx, rows: &[UsageRow]) -> Result<Known> {
     .into_iter()
     .map(|row| (NamespaceId::from_uuid(row.tenant_id), SubscriptionId::from_uuid(row.id)))
     .collect();
-    let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.api_key.uuid()));
-    let api_keys = sqlx::query!(
-        "SELECT tenant_id, id FROM api_keys WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        &tenants,
-        &ids
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(|row| (NamespaceId::from_uuid(row.tenant_id), ApiKeyId::from_uuid(row.id)))
-    .collect();
     let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.application.uuid()));
     let applications = sqlx::query!(
         "SELECT tenant_id, id FROM applications WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
@@ -137,7 +125,7 @@ pub(super) async fn known(tx: &mut Tx, rows: &[UsageRow]) -> Result<Known> {
         .map(MeterId::from_uuid)
         .collect();
     let rules = rules(tx, rows).await?;
-    Ok(Known { subscriptions, api_keys, applications, routes, meters, rules })
+    Ok(Known { subscriptions, applications, routes, meters, rules })
 }
 
 async fn rules(tx: &mut Tx, rows: &[UsageRow]) -> Result<HashMap<PlanVersionId, BillableRule>> {

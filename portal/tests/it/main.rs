@@ -1,8 +1,10 @@
 //! The portal's router against a real Postgres: each test has a database of its own.
 
+mod control_leases;
 mod control_policy;
 mod control_usage;
 mod jobs;
+mod partitions;
 mod sign_up;
 mod support;
 mod tokens;

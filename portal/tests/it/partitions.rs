@@ -1,0 +1,45 @@
+//! Monthly partitions of usage.
+
+use portal::usage::partitions;
+use sqlx::PgPool;
+
+use crate::{
+    support::Portal,
+    world::{World, batch, gateway},
+};
+
+async fn partition_of_row(pool: &PgPool) -> String {
+    sqlx::query_scalar("SELECT tableoid::regclass::text FROM usage_rows").fetch_one(pool).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn usage_without_a_partition_is_kept_and_moves_when_its_month_is_made(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = World::new(&portal, 100).await;
+    let gateway = gateway(&portal, "one", None).await;
+    let rows = vec![world.row(&portal, 1, 200)];
+    assert_eq!(gateway.post(&portal, "/control/v1/usage", &batch(gateway.journal, 0, 0, 0, rows)).await.0, 200);
+    assert_eq!(partition_of_row(&portal.app.pool).await, "usage_rows_default");
+    let mut tx = portal.app.begin().await.unwrap();
+    assert_eq!(partitions::make_ahead(&mut tx, portal.now()).await.unwrap(), 8, "four months of two tables");
+    assert_eq!(partitions::make_ahead(&mut tx, portal.now()).await.unwrap(), 0);
+    tx.commit().await.unwrap();
+    assert_eq!(partition_of_row(&portal.app.pool).await, "usage_rows_2026_03");
+    let mut tx = portal.app.begin().await.unwrap();
+    let (from, to) = ("2025-12-31T23:59:59Z".parse().unwrap(), "2026-02-01T00:00:00Z".parse().unwrap());
+    assert_eq!(partitions::make_between(&mut tx, from, to).await.unwrap(), 6);
+    tx.commit().await.unwrap();
+    // The worker makes them too.
+    portal.clock.set("2026-07-15T00:00:00Z".parse().unwrap());
+    let mut tx = portal.app.begin().await.unwrap();
+    portal::jobs::enqueue(&mut tx, &partitions::MakePartitions::default(), portal.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    portal.run_jobs().await;
+    let months: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'usage_latency'::regclass AND inhrelid <> 'usage_latency_default'::regclass",
+    )
+    .fetch_one(&portal.app.pool)
+    .await
+    .unwrap();
+    assert_eq!(months, 7 + 4);
+}
