@@ -1,1 +1,32 @@
+//! The data plane of Tollkeeper: authenticates, admits, forwards and meters calls to APIs.
+//!
+//! # Code map
+//!
+//! - [`gateway`]: [`run`] brings the parts together and stops them in order. [`server`]: a core's thread: accepting, the timer, draining.
+//! - [`pipeline`]: the way of a call; `handle()` reads as the list of its stages.
+//! - [`upstream`]: a core's connections to upstreams.
+//! - [`policy`]: what is known of keys, plans and routes, followed from the portal's feed and cached on disk.
+//! - [`limits`]: the state of rate limits and hard quotas, and the exchange of leases.
+//! - [`usage`]: records, their journal, and their shipping.
+//! - [`admin`], [`status`], [`metrics`]: what operators and the portal are told.
+//!
+//! Each core owns its runtime, its connections and its journal stream ([`core::Core`], never locked). All cores share one immutable policy index and
+//! one atomic for each limit ([`shared::Shared`]). Everything that waits for the portal or the disk runs on the control thread.
 
+pub mod admin;
+pub mod config;
+pub mod core;
+pub mod gateway;
+pub mod limits;
+pub mod metrics;
+pub mod pipeline;
+pub mod policy;
+pub mod portal;
+pub mod server;
+pub mod shared;
+pub mod status;
+pub mod upstream;
+pub mod usage;
+
+pub use config::Config;
+pub use gateway::{Addresses, Listeners, run};

@@ -1,0 +1,98 @@
+//! What one core's stages share. It never leaves its thread, so nothing in it is locked.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use calendar::Timestamp;
+use http::HeaderValue;
+use journal::StreamWriter;
+
+use crate::{
+    metrics::CoreMetrics,
+    pipeline::{grant::Grants, meter::OpenExchanges},
+    policy::index::Index,
+    shared::Shared,
+    upstream::Pool,
+};
+
+/// One core.
+#[derive(Debug)]
+pub struct Core {
+    /// What all cores share.
+    pub shared: Arc<Shared>,
+    /// This core's counters.
+    pub metrics: Arc<CoreMetrics>,
+    /// This core's journal stream; `None` once it is closed.
+    pub writer: RefCell<Option<StreamWriter>>,
+    /// This core's connections to upstreams.
+    pub pool: Pool,
+    /// Admitted exchanges that have no final record yet.
+    pub exchanges: OpenExchanges,
+    /// What keys may do on routes, as resolved before.
+    pub grants: Grants,
+    /// No connection takes another request.
+    pub draining: Cell<bool>,
+    index: RefCell<Rc<HeldIndex>>,
+    next_id: Cell<u64>,
+    id_base: u64,
+}
+
+impl Core {
+    /// Sets a core up.
+    pub fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>, writer: StreamWriter, id_base: u64) -> Rc<Self> {
+        let index = RefCell::new(Rc::new(HeldIndex(shared.policy.index().load_full())));
+        Rc::new(Self {
+            shared,
+            metrics,
+            writer: RefCell::new(Some(writer)),
+            pool: Pool::default(),
+            exchanges: OpenExchanges::default(),
+            grants: Grants::default(),
+            draining: Cell::new(false),
+            index,
+            next_id: Cell::new(0),
+            id_base,
+        })
+    }
+
+    /// The newest policy. The shared counter of the index is touched once a change, not once a call.
+    pub fn index(&self) -> Rc<HeldIndex> {
+        let newest = self.shared.policy.index().load();
+        let mut held = self.index.borrow_mut();
+        if !Arc::ptr_eq(&newest, &held.0) {
+            *held = Rc::new(HeldIndex(arc_swap::Guard::into_inner(newest)));
+        }
+        held.clone()
+    }
+
+    /// The current instant.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// A new id for a call: random for the process and core, then counting.
+    pub fn request_id(&self) -> HeaderValue {
+        let count = self.next_id.get();
+        self.next_id.set(count + 1);
+        HeaderValue::try_from(format!("{:016x}{count:016x}", self.id_base)).expect("hexadecimal digits are a header value")
+    }
+}
+
+/// The index as this core holds it. Calls count their references on the core's own counter, which no other core writes.
+#[derive(Debug)]
+pub struct HeldIndex(Arc<Index>);
+
+impl std::ops::Deref for HeldIndex {
+    type Target = Index;
+
+    fn deref(&self) -> &Index {
+        &self.0
+    }
+}
+
+/// A map for the path of a call, whose keys callers cannot choose.
+pub type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;

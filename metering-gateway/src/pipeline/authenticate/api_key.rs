@@ -1,0 +1,80 @@
+//! API keys (SEMANTICS P5): garbage is refused by its checksum before anything is looked up, and only the digest is looked up.
+
+use std::sync::Arc;
+
+use calendar::Timestamp;
+use gateway_control::credential::{self, CredentialKind, KeyDigest};
+use http::{HeaderMap, header};
+
+use crate::{
+    pipeline::{headers::KeyPlace, respond::Failure},
+    policy::{entries::CompiledKey, index::Index},
+};
+
+/// A caller whose key is good.
+#[derive(Debug)]
+pub struct Caller<'a> {
+    /// The key.
+    pub key: &'a Arc<CompiledKey>,
+    /// Its digest, by which an open exchange is checked again.
+    pub digest: KeyDigest,
+    /// Where it stood.
+    pub place: KeyPlace,
+}
+
+/// Finds the caller's key.
+///
+/// # Errors
+/// When there is none, or it is garbage, unknown or expired.
+pub fn authenticate<'a>(index: &'a Index, headers: &HeaderMap, now: Timestamp) -> Result<Caller<'a>, Failure> {
+    let (text, place) = presented(headers)?;
+    match credential::kind_of(text) {
+        Some(CredentialKind::Live | CredentialKind::Test) => (),
+        _ => return Err(Failure::KeyInvalid),
+    }
+    let digest = KeyDigest::of(text);
+    let key = index.keys.get(&digest).filter(|key| !key.expired(now)).ok_or(Failure::KeyInvalid)?;
+    Ok(Caller { key, digest, place })
+}
+
+/// The one credential that a caller sent: `x-api-key`, else `authorization: Bearer`. Two of a kind are refused, because what stands behind the gateway
+/// may read the other one.
+fn presented(headers: &HeaderMap) -> Result<(&[u8], KeyPlace), Failure> {
+    let only = |name: header::HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next().map(|value| value.as_bytes());
+        if values.next().is_some() { Err(Failure::KeyInvalid) } else { Ok(first) }
+    };
+    if let Some(key) = only(header::HeaderName::from_static(gateway_control::headers::API_KEY))? {
+        return Ok((key.trim_ascii(), KeyPlace::ApiKey));
+    }
+    let authorization = only(header::AUTHORIZATION)?.ok_or(Failure::KeyMissing)?;
+    let (scheme, token) = authorization.split_at_checked(7).ok_or(Failure::KeyMissing)?;
+    if scheme.eq_ignore_ascii_case(b"bearer ") { Ok((token.trim_ascii(), KeyPlace::Authorization)) } else { Err(Failure::KeyMissing) }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        fields.iter().for_each(|(name, value)| _ = map.append(*name, HeaderValue::from_static(value)));
+        map
+    }
+
+    #[test]
+    fn finds_the_one_credential() {
+        let found = |fields: &[(&'static str, &'static str)]| {
+            presented(&headers(fields)).map(|(text, place)| (text.to_vec(), place)).map_err(|failure| failure.slug())
+        };
+        assert_eq!(found(&[("x-api-key", "k")]), Ok((b"k".to_vec(), KeyPlace::ApiKey)));
+        assert_eq!(found(&[("authorization", "bearer  k ")]), Ok((b"k".to_vec(), KeyPlace::Authorization)));
+        assert_eq!(found(&[("authorization", "Bearer other"), ("x-api-key", "k")]), Ok((b"k".to_vec(), KeyPlace::ApiKey)));
+        assert_eq!(found(&[("authorization", "Basic a2s6")]), Err("key-missing"));
+        assert_eq!(found(&[]), Err("key-missing"));
+        assert_eq!(found(&[("x-api-key", "a"), ("x-api-key", "b")]), Err("key-invalid"));
+    }
+}

@@ -1,0 +1,77 @@
+//! The body of an answer to a caller.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+
+use super::meter::MeteredBody;
+
+/// Why an answer could not be handed over whole. The connection or stream is then reset, so that the caller can tell.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The upstream broke off.
+    #[error("the upstream broke off: {0}")]
+    Upstream(#[from] hyper::Error),
+    /// The key was revoked, the subscription ended, or its quota was used up meanwhile.
+    #[error("the exchange was ended by the gateway")]
+    Stopped,
+}
+
+impl From<Infallible> for AnswerError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// The gateway's own.
+    Own(Full<Bytes>),
+    /// The upstream's, metered.
+    Metered(Box<MeteredBody>),
+}
+
+impl AnswerBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::Own(Full::default())
+    }
+
+    /// A whole body.
+    pub fn full(bytes: Bytes) -> Self {
+        Self::Own(Full::new(bytes))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match self.get_mut() {
+            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(AnswerError::from),
+            Self::Metered(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_end_stream(),
+            Self::Metered(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => body.size_hint(),
+            Self::Metered(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Forwarding: the request goes to the upstream and the head of the answer comes back; bodies stream beside.
+
+use std::{net::IpAddr, rc::Rc};
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use journal::{AnsweredBy, Outcome};
+
+use super::{
+    body::AnswerBody,
+    grant::Grant,
+    headers::{self, Forwarded, KeyPlace},
+    meter::{Exchange, MeteredBody},
+    path,
+    respond::Failure,
+    tunnel,
+};
+use crate::{
+    core::Core,
+    upstream::{RequestBody, body::BodyFault},
+};
+
+/// What a call brings to the stage of forwarding.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The request.
+    pub request: Request<Incoming>,
+    /// Its normalized path.
+    pub path: &'a str,
+    /// The caller's address.
+    pub peer: IpAddr,
+    /// The call's id.
+    pub request_id: &'a HeaderValue,
+    /// Where the credential stood.
+    pub key_place: KeyPlace,
+}
+
+/// Refuses a body that says that it is too large, before the call is admitted.
+///
+/// # Errors
+/// When it is.
+pub fn check_length(core: &Core, headers: &HeaderMap) -> Result<(), Failure> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+    if length.is_some_and(|length| length > core.shared.config.max_request_body_bytes) { Err(Failure::BodyTooLarge) } else { Ok(()) }
+}
+
+/// Sends the call on and returns the upstream's answer, whose body is metered. A failure has been recorded as an answer of the gateway's own.
+///
+/// # Errors
+/// When the upstream gave no answer.
+pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, call: Call<'_>) -> Result<Response<AnswerBody>, Failure> {
+    let mut call = call;
+    let request_id = call.request_id;
+    let upgrade = (call.request.version() == Version::HTTP_11).then(|| headers::upgrade(call.request.headers())).flatten();
+    let from_caller = upgrade.is_some().then(|| hyper::upgrade::on(&mut call.request));
+    let outgoing = match rewrite(core, grant, call, upgrade) {
+        Ok(outgoing) => outgoing,
+        Err(failure) => return Err(fail(&exchange, failure)),
+    };
+    let fault = outgoing.body().fault();
+    match core.pool.send(&grant.upstream, outgoing).await {
+        Ok((answer, connection)) => {
+            exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
+            let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            match (switches, from_caller) {
+                (true, Some(from_caller)) => Ok(switch(answer, from_caller, exchange, request_id)),
+                // Nobody asked for a switch, so nobody could speak the new protocol.
+                (true, None) => Err(fail(&exchange, Failure::internal("the upstream switched protocols unasked"))),
+                (false, _) => {
+                    let (mut parts, body) = answer.into_parts();
+                    headers::to_caller(&mut parts.headers, request_id, false);
+                    parts.version = Version::default();
+                    let body = MeteredBody::new(body, exchange, connection);
+                    Ok(Response::from_parts(parts, AnswerBody::Metered(Box::new(body))))
+                }
+            }
+        }
+        Err(error) => Err(fail(
+            &exchange,
+            match fault.get() {
+                BodyFault::None => Failure::Upstream(error),
+                BodyFault::Caller => Failure::BodyIncomplete,
+                BodyFault::TooLarge => Failure::BodyTooLarge,
+            },
+        )),
+    }
+}
+
+/// Settles an exchange to which the gateway itself answers.
+fn fail(exchange: &Exchange, failure: Failure) -> Failure {
+    exchange.head(failure.status(), AnsweredBy::Gateway, &HeaderMap::new());
+    exchange.settle(if matches!(failure, Failure::BodyIncomplete) { Outcome::Aborted } else { Outcome::Broken });
+    failure
+}
+
+/// Brings the request into the form for the upstream.
+fn rewrite(core: &Core, grant: &Grant, call: Call<'_>, upgrade: Option<HeaderValue>) -> Result<Request<RequestBody>, Failure> {
+    let Call { request, path, peer, request_id, key_place } = call;
+    let (mut parts, body) = request.into_parts();
+    let target = path::rewrite(&grant.upstream.base_path, &grant.route.strip_prefix, path, parts.uri.query());
+    let target = PathAndQuery::try_from(target).map_err(|error| Failure::internal(error.to_string()))?;
+    let host = parts
+        .headers
+        .get(header::HOST)
+        .cloned()
+        .or_else(|| parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()));
+    let forwarded = Forwarded {
+        identity: &grant.identity,
+        request_id,
+        peer,
+        trusted_hops: core.shared.config.trusted_proxy_hops,
+        authority: &grant.upstream.authority,
+        prefix: &grant.route.strip_prefix,
+        key_place,
+        upgrade,
+        wants_trailers: grant.route.wants_trailers,
+        host,
+    };
+    headers::to_upstream(&mut parts.headers, &forwarded);
+    parts.uri = Uri::from(target);
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    Ok(Request::from_parts(parts, RequestBody::new(body, core.shared.config.max_request_body_bytes)))
+}
+
+/// Both sides agree on another protocol: the exchange goes on in a tunnel.
+fn switch(mut answer: Response<Incoming>, caller: OnUpgrade, exchange: Exchange, request_id: &HeaderValue) -> Response<AnswerBody> {
+    let is_websocket = answer.headers().get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let upstream = hyper::upgrade::on(&mut answer);
+    let (mut parts, _) = answer.into_parts();
+    headers::to_caller(&mut parts.headers, request_id, true);
+    parts.version = Version::default();
+    tokio::task::spawn_local(tunnel::run(caller, upstream, exchange, is_websocket));
+    Response::from_parts(parts, AnswerBody::empty())
+}

@@ -1,0 +1,313 @@
+//! What a key may do on a route: resolved from the policy once, and kept by each core for the calls that follow.
+//!
+//! A grant holds while the index has the version it was resolved under; after a change of policy it is resolved again at its next call. Limiters and
+//! quota cells come from the shared registries, so what was used of them outlives both.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use calendar::{Period, Timestamp};
+use gateway_control::{lease::QuotaSlot, policy::SubscriptionState, usage::Mode};
+use http::HeaderValue;
+use ids::{ApiKeyId, RouteId};
+use quota::{Enforcement, Fields, Limiter, MICROUNITS_PER_UNIT, NANOS_PER_SECOND, QuotaLimit, RateLimit, Scope};
+
+use super::respond::Failure;
+use crate::{
+    core::{Core, FastMap},
+    limits::{quota::QuotaCell, rate::Wanted},
+    policy::{
+        entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledSubscription, Upstream},
+        index::Index,
+    },
+};
+
+/// The most grants that a core keeps; beyond it, it forgets all and resolves again.
+const MAX_GRANTS: usize = 65_536;
+
+/// What a key may do on a route.
+#[derive(Debug)]
+pub struct Grant {
+    /// The key.
+    pub key: Arc<CompiledKey>,
+    /// The route.
+    pub route: Arc<CompiledRoute>,
+    /// The subscription that pays.
+    pub subscription: Arc<CompiledSubscription>,
+    /// The plan version it is on.
+    pub plan: Arc<CompiledPlan>,
+    /// Where calls go.
+    pub upstream: Arc<Upstream>,
+    /// Rate limits that apply.
+    pub limits: Vec<AppliedLimit>,
+    /// `RateLimit-Policy`; absent where there is no limit.
+    pub policy_header: Option<HeaderValue>,
+    /// Who calls, for the upstream.
+    pub identity: Identity,
+    version: Cell<u64>,
+    period: RefCell<Rc<PeriodQuotas>>,
+}
+
+/// A rate limit and its shared state.
+#[derive(Debug)]
+pub struct AppliedLimit {
+    /// The limit.
+    pub limit: RateLimit,
+    /// Its name in the `RateLimit` fields.
+    pub name: String,
+    /// What is used of it.
+    pub limiter: Arc<Limiter>,
+}
+
+/// The quotas of one period.
+#[derive(Debug)]
+pub struct PeriodQuotas {
+    /// The quota period.
+    pub period: Period,
+    /// Hard quotas that a call on the route spends from.
+    pub hard: Vec<HardQuota>,
+}
+
+/// A hard quota that a call spends from.
+#[derive(Debug)]
+pub struct HardQuota {
+    /// The limit.
+    pub limit: QuotaLimit,
+    /// Its name in the `RateLimit` fields.
+    pub name: String,
+    /// What is held of it.
+    pub cell: Arc<QuotaCell>,
+    /// The place of the meter in the route.
+    pub meter: usize,
+    /// What a call reserves, in micro-units.
+    pub reserve: i64,
+}
+
+/// Header values that tell the upstream who calls.
+#[derive(Debug)]
+pub struct Identity {
+    /// The tenant's namespace.
+    pub namespace: HeaderValue,
+    /// The application.
+    pub application: HeaderValue,
+    /// The subscription.
+    pub subscription: HeaderValue,
+    /// The plan's slug.
+    pub plan: HeaderValue,
+    /// `live` or `test`.
+    pub mode: HeaderValue,
+}
+
+/// A core's grants.
+#[derive(Debug, Default)]
+pub struct Grants(RefCell<FastMap<(ApiKeyId, RouteId), Rc<Grant>>>);
+
+impl Grants {
+    /// What the key may do on the route.
+    ///
+    /// # Errors
+    /// When nothing: the failure says why.
+    pub fn get(
+        &self,
+        core: &Core,
+        index: &Index,
+        key: &Arc<CompiledKey>,
+        route: &Arc<CompiledRoute>,
+        now: Timestamp,
+    ) -> Result<Rc<Grant>, Failure> {
+        let id = (key.id, route.id);
+        if let Some(grant) = self.0.borrow().get(&id).filter(|grant| grant.version.get() == index.version) {
+            return Ok(grant.clone());
+        }
+        let grant = Rc::new(Grant::resolve(core, index, key, route, now)?);
+        let mut grants = self.0.borrow_mut();
+        if grants.len() >= MAX_GRANTS {
+            grants.clear();
+        }
+        grants.insert(id, grant.clone());
+        Ok(grant)
+    }
+}
+
+impl Grant {
+    /// Looks everything up that a call needs.
+    fn resolve(core: &Core, index: &Index, key: &Arc<CompiledKey>, route: &Arc<CompiledRoute>, now: Timestamp) -> Result<Self, Failure> {
+        let (subscription, plan) = covering(index, key, route).ok_or(Failure::NotInPlan)?;
+        match subscription.state {
+            SubscriptionState::Active => (),
+            SubscriptionState::Paused => return Err(Failure::Paused { plan: plan.plan.clone() }),
+            SubscriptionState::PaymentOverdue => return Err(Failure::PaymentOverdue { plan: plan.plan.clone() }),
+        }
+        let service = index.services.get(&route.service).ok_or_else(|| Failure::internal("the route's service is not known"))?;
+        let upstream = match key.mode {
+            Mode::Live => service.live.clone(),
+            Mode::Test => service.sandbox.clone().ok_or(Failure::NoSandbox)?,
+        };
+        let limits = applied_limits(core, key, &subscription, &plan, route)?;
+        let period = Rc::new(PeriodQuotas::at(core, key, &subscription, &plan, route, now));
+        let policy_header = policy_header(&limits, &plan, &period);
+        let identity = Identity::of(key, &subscription, &plan)?;
+        Ok(Self {
+            key: key.clone(),
+            route: route.clone(),
+            subscription,
+            plan,
+            upstream,
+            limits,
+            policy_header,
+            identity,
+            version: Cell::new(index.version),
+            period: RefCell::new(period),
+        })
+    }
+
+    /// The quotas of the period that holds an instant.
+    pub fn quotas_at(&self, core: &Core, now: Timestamp) -> Rc<PeriodQuotas> {
+        let mut period = self.period.borrow_mut();
+        if !period.period.contains(now) {
+            *period = Rc::new(PeriodQuotas::at(core, &self.key, &self.subscription, &self.plan, &self.route, now));
+        }
+        period.clone()
+    }
+
+    /// Whether an exchange that was admitted under this grant may go on under another policy.
+    pub fn still_holds(&self, index: &Index, digest: &gateway_control::credential::KeyDigest, now: Timestamp) -> bool {
+        let Some(key) = index.keys.get(digest) else { return false };
+        let same = key.id == self.key.id && key.application == self.key.application && !key.expired(now);
+        let covered = covering(index, key, &self.route).is_some_and(|(subscription, _)| subscription.state == SubscriptionState::Active);
+        same && covered && index.services.contains_key(&self.route.service)
+    }
+}
+
+/// The subscription of the key's application whose plan covers the route's product. At most one is live (Q8); should there be more, one that lets
+/// calls through is taken first.
+fn covering(index: &Index, key: &CompiledKey, route: &CompiledRoute) -> Option<(Arc<CompiledSubscription>, Arc<CompiledPlan>)> {
+    let subscriptions = index.subscriptions.get(&key.application)?;
+    let covers = |subscription: &Arc<CompiledSubscription>| {
+        let plan = index.plans.get(&subscription.plan_version).filter(|plan| plan.products.contains(&route.product))?;
+        (subscription.namespace == key.namespace).then(|| (subscription.clone(), plan.clone()))
+    };
+    let mut found = subscriptions.iter().filter_map(covers);
+    let first = found.next()?;
+    if first.0.state == SubscriptionState::Active {
+        return Some(first);
+    }
+    Some(found.find(|(subscription, _)| subscription.state == SubscriptionState::Active).unwrap_or(first))
+}
+
+fn applied_limits(
+    core: &Core,
+    key: &CompiledKey,
+    subscription: &CompiledSubscription,
+    plan: &CompiledPlan,
+    route: &CompiledRoute,
+) -> Result<Vec<AppliedLimit>, Failure> {
+    let mut applied = Vec::new();
+    for (at, limit) in plan.rate_limits.iter().enumerate() {
+        if limit.route_group.is_some() && limit.route_group != route.group {
+            continue;
+        }
+        let whose = match limit.scope {
+            Scope::Namespace => key.namespace.uuid(),
+            Scope::Subscription => subscription.id.uuid(),
+            Scope::Application => key.application.uuid(),
+            Scope::ApiKey => key.id.uuid(),
+        };
+        let alike = |other: &&RateLimit| {
+            (other.scope, other.per_seconds, &other.route_group) == (limit.scope, limit.per_seconds, &limit.route_group)
+        };
+        let place = plan.rate_limits[..at].iter().filter(alike).count();
+        let wanted = Wanted { limit, whose, place };
+        let limiter =
+            core.shared.rate_limits.get(&wanted, core.shared.monotonic_ns()).map_err(|error| Failure::internal(error.to_string()))?;
+        let name = match &limit.route_group {
+            Some(group) => format!("{}:{group}", limit.scope.as_str()),
+            None => limit.scope.as_str().to_owned(),
+        };
+        applied.push(AppliedLimit { limit: limit.clone(), name, limiter });
+    }
+    Ok(applied)
+}
+
+impl PeriodQuotas {
+    fn at(
+        core: &Core,
+        key: &CompiledKey,
+        subscription: &CompiledSubscription,
+        plan: &CompiledPlan,
+        route: &CompiledRoute,
+        now: Timestamp,
+    ) -> Self {
+        let period = subscription.period_at(plan.cadence, now);
+        let mut hard = Vec::new();
+        // Test calls are never billed, so they use up nothing.
+        let limits = plan.quotas.iter().filter(|limit| limit.enforcement == Enforcement::Hard && key.mode == Mode::Live);
+        for limit in limits {
+            let Some(at) = route.meters.iter().position(|meter| meter.meter == limit.meter) else { continue };
+            let slot = QuotaSlot { namespace: key.namespace, subscription: subscription.id, meter: limit.meter, period_start: period.from };
+            hard.push(HardQuota {
+                limit: *limit,
+                name: quota_name(plan, limit),
+                cell: core.shared.quotas.get(slot, period.to, limit.limit_microunits),
+                meter: at,
+                reserve: route.meters[at].max_micros,
+            });
+        }
+        Self { period, hard }
+    }
+}
+
+/// A quota's name in the `RateLimit` fields: `quota`, or with the meter's id where a plan has several.
+fn quota_name(plan: &CompiledPlan, limit: &QuotaLimit) -> String {
+    if plan.quotas.len() == 1 { "quota".to_owned() } else { format!("quota:{}", limit.meter) }
+}
+
+fn policy_header(limits: &[AppliedLimit], plan: &CompiledPlan, period: &PeriodQuotas) -> Option<HeaderValue> {
+    let mut fields = Fields::new();
+    for applied in limits {
+        fields.policy(&applied.name, applied.limit.requests.into(), applied.limit.per_seconds.into());
+    }
+    let window = period.period.to.since(period.period.from).as_secs();
+    for limit in &plan.quotas {
+        let units = u64::try_from(limit.limit_microunits / MICROUNITS_PER_UNIT).unwrap_or(0);
+        fields.policy(&quota_name(plan, limit), units, window);
+    }
+    (!fields.is_empty()).then(|| HeaderValue::from_bytes(fields.as_bytes()).ok()).flatten()
+}
+
+impl Grant {
+    /// `RateLimit`: what is left of the tightest rate limit and of each hard quota.
+    pub fn limit_header(&self, core: &Core, now: Timestamp) -> Option<HeaderValue> {
+        let mut fields = Fields::new();
+        let now_ns = core.shared.monotonic_ns();
+        let states = self.limits.iter().map(|applied| (applied, applied.limiter.status(now_ns)));
+        if let Some((applied, status)) = states.min_by_key(|(_, status)| status.remaining) {
+            fields.limit(&applied.name, status.remaining.into(), status.reset_after_ns.div_ceil(NANOS_PER_SECOND));
+        }
+        let quotas = self.quotas_at(core, now);
+        for quota in &quotas.hard {
+            let remaining = (quota.cell.limit() - quota.cell.used()).max(0) / MICROUNITS_PER_UNIT;
+            fields.limit(&quota.name, u64::try_from(remaining).unwrap_or(0), quotas.period.to.since(now).as_secs());
+        }
+        (!fields.is_empty()).then(|| HeaderValue::from_bytes(fields.as_bytes()).ok()).flatten()
+    }
+}
+
+impl Identity {
+    fn of(key: &CompiledKey, subscription: &CompiledSubscription, plan: &CompiledPlan) -> Result<Self, Failure> {
+        let value = |text: String| HeaderValue::try_from(text).map_err(|error| Failure::internal(error.to_string()));
+        Ok(Self {
+            namespace: value(key.namespace.to_string())?,
+            application: value(key.application.to_string())?,
+            subscription: value(subscription.id.to_string())?,
+            plan: value(plan.plan.clone())?,
+            mode: HeaderValue::from_static(match key.mode {
+                Mode::Live => "live",
+                Mode::Test => "test",
+            }),
+        })
+    }
+}

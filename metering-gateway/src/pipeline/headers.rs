@@ -1,0 +1,163 @@
+//! Headers between caller and upstream: what belongs to one connection, to the gateway, or to nobody, does not pass.
+
+use std::net::IpAddr;
+
+use gateway_control::headers::{API_KEY, APPLICATION, IDENTITY_PREFIX, MODE, NAMESPACE, PLAN, REQUEST_ID, SUBSCRIPTION};
+use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
+
+use super::grant::Identity;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY);
+const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
+
+/// Where a caller's credential stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// `x-api-key`.
+    ApiKey,
+    /// `authorization`.
+    Authorization,
+}
+
+/// What an upstream is told of the call.
+#[derive(Debug)]
+pub struct Forwarded<'a> {
+    /// Who calls.
+    pub identity: &'a Identity,
+    /// The call's id.
+    pub request_id: &'a HeaderValue,
+    /// The caller's address.
+    pub peer: IpAddr,
+    /// How many proxies in front are trusted.
+    pub trusted_hops: u8,
+    /// The upstream, as `Host` has it.
+    pub authority: &'a Authority,
+    /// What was taken off the path.
+    pub prefix: &'a str,
+    /// Where the credential stood, which is removed.
+    pub key_place: KeyPlace,
+    /// The protocol that the caller asked to switch to; kept, with `Connection: upgrade`.
+    pub upgrade: Option<HeaderValue>,
+    /// The upstream shall send trailers.
+    pub wants_trailers: bool,
+    /// The host that the caller called.
+    pub host: Option<HeaderValue>,
+}
+
+/// Brings a caller's headers into the form for the upstream.
+pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    let accepts_trailers = headers.get_all(header::TE).iter().any(|te| mentions(te, "trailers"));
+    remove_hop_by_hop(headers);
+    remove_identity(headers);
+    headers.remove(X_API_KEY);
+    if forwarded.key_place == KeyPlace::Authorization {
+        headers.remove(header::AUTHORIZATION);
+    }
+    // The gateway has answered the expectation by reading the body.
+    headers.remove(header::EXPECT);
+    if accepts_trailers || forwarded.wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = &forwarded.upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol.clone());
+    }
+    put_forwarded(headers, forwarded);
+    let identity = forwarded.identity;
+    let mut put = |name: &'static str, value: &HeaderValue| _ = headers.insert(HeaderName::from_static(name), value.clone());
+    put(NAMESPACE, &identity.namespace);
+    put(APPLICATION, &identity.application);
+    put(SUBSCRIPTION, &identity.subscription);
+    put(PLAN, &identity.plan);
+    put(MODE, &identity.mode);
+    put(REQUEST_ID, forwarded.request_id);
+}
+
+fn put_forwarded(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    let peer = forwarded.peer.to_string();
+    let trusted = (forwarded.trusted_hops > 0).then(|| headers.get(X_FORWARDED_FOR).and_then(|value| value.to_str().ok())).flatten();
+    let chain = trusted.map_or_else(|| peer.clone(), |chain| format!("{chain}, {peer}"));
+    if let Ok(chain) = HeaderValue::try_from(chain) {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    if forwarded.trusted_hops == 0 || !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if let Some(host) = &forwarded.host
+        && (forwarded.trusted_hops == 0 || !headers.contains_key(X_FORWARDED_HOST))
+    {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    headers.remove(X_FORWARDED_PREFIX);
+    if !forwarded.prefix.is_empty()
+        && let Ok(prefix) = HeaderValue::from_str(forwarded.prefix)
+    {
+        headers.insert(X_FORWARDED_PREFIX, prefix);
+    }
+    if let Ok(host) = HeaderValue::from_str(forwarded.authority.as_str()) {
+        headers.insert(header::HOST, host);
+    }
+}
+
+/// Brings an upstream's headers into the form for the caller. A switch of protocols keeps what it says about the switch.
+pub fn to_caller(headers: &mut HeaderMap, request_id: &HeaderValue, switches: bool) {
+    let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| switches);
+    remove_hop_by_hop(headers);
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+    headers.insert(X_REQUEST_ID, request_id.clone());
+}
+
+/// The caller's id for the call, if it is short and plain; it is then kept through the whole chain.
+pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(X_REQUEST_ID).filter(|value| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)).cloned()
+}
+
+/// The protocol that an HTTP/1.1 caller asks to switch to.
+pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked = headers.get_all(header::CONNECTION).iter().any(|value| mentions(value, "upgrade"));
+    headers.get(header::UPGRADE).filter(|_| asked).cloned()
+}
+
+/// RFC 9110, 7.6.1: what `Connection` names, and what is always between two neighbours.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        named.into_iter().for_each(|name| _ = headers.remove(name));
+    }
+    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+    headers.remove(header::PROXY_AUTHENTICATE);
+    headers.remove(header::PROXY_AUTHORIZATION);
+}
+
+fn remove_identity(headers: &mut HeaderMap) {
+    // Some servers take `_` and `-` in names for the same.
+    let forges = |name: &&HeaderName| {
+        let head = name.as_str().as_bytes().get(..IDENTITY_PREFIX.len());
+        head.is_some_and(|head| {
+            head.iter().zip(IDENTITY_PREFIX.bytes()).all(|(byte, wanted)| *byte == wanted || (*byte, wanted) == (b'_', b'-'))
+        })
+    };
+    let forged: Vec<HeaderName> = headers.keys().filter(forges).cloned().collect();
+    forged.into_iter().for_each(|name| _ = headers.remove(name));
+}
+
+fn mentions(value: &HeaderValue, token: &str) -> bool {
+    value.to_str().is_ok_and(|text| text.split(',').any(|part| part.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(token)))
+}

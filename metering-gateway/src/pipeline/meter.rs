@@ -1,0 +1,339 @@
+//! Metering: an admitted exchange counts its units and writes its final record before its answer is whole (SEMANTICS M1).
+//!
+//! When the record is written: where the length of the answer's body is known, before its last frame is handed on; else (chunked, HTTP/2, trailers)
+//! before the end of the body is, which is the last chunk or the END_STREAM flag. An answer without a body is recorded before its head. So a client
+//! that has the whole answer is always recorded, and no frame is held back while a stream runs.
+//!
+//! Whatever happens to an exchange, it is settled once: its owner settles it, or dropping the owner does, as aborted.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use calendar::{Period, Timestamp};
+use gateway_control::credential::KeyDigest;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use journal::{AnsweredBy, Outcome};
+
+use super::{admit::Permit, body::AnswerError, units::Units};
+use crate::{
+    core::Core,
+    upstream::Connection,
+    usage::recorder::{self, Part},
+};
+
+/// The status that is recorded when the caller left before any answer began.
+const CLIENT_CLOSED: u16 = 499;
+
+/// Why the gateway ends an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The key, the subscription or the route is no more.
+    Revoked,
+    /// A hard quota is used up.
+    QuotaUsedUp,
+    /// The gateway is stopping and `drain_timeout` is over.
+    Draining,
+}
+
+/// An admitted exchange. Dropped before it is settled, it is recorded as aborted by its caller.
+#[derive(Debug)]
+pub struct Exchange(Rc<Open>);
+
+/// An exchange's state, which the core's timer sees too.
+#[derive(Debug)]
+pub struct Open {
+    core: Rc<Core>,
+    slot: Cell<usize>,
+    state: RefCell<State>,
+    stop: Cell<Option<Stop>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct State {
+    permit: Permit,
+    digest: KeyDigest,
+    units: Units,
+    head: Option<(u16, AnsweredBy)>,
+    period: Period,
+    part_started: Instant,
+    settled: bool,
+}
+
+impl Exchange {
+    /// Opens an admitted exchange and registers it with its core.
+    pub fn open(core: &Rc<Core>, permit: Permit, digest: KeyDigest) -> Self {
+        let period = permit.period;
+        let units = Units::new(&permit.grant.route);
+        let part_started = permit.started;
+        let state = State { permit, digest, units, head: None, period, part_started, settled: false };
+        let open = Rc::new(Open {
+            core: core.clone(),
+            slot: Cell::new(0),
+            state: RefCell::new(state),
+            stop: Cell::new(None),
+            waker: RefCell::new(None),
+        });
+        core.exchanges.insert(&open);
+        Self(open)
+    }
+
+    /// The head of the answer is known.
+    pub fn head(&self, status: StatusCode, answered_by: AnsweredBy, headers: &HeaderMap) {
+        let mut state = self.0.state.borrow_mut();
+        state.head = Some((status.as_u16(), answered_by));
+        if answered_by == AnsweredBy::Upstream {
+            let State { units, permit, .. } = &mut *state;
+            units.declared_in(headers, &permit.grant.route, &self.0.core.metrics);
+        }
+    }
+
+    /// Bytes of the answer's body were handed on.
+    pub fn body_bytes(&self, count: usize) {
+        self.0.state.borrow_mut().units.body_bytes += count as u64;
+    }
+
+    /// Messages of a WebSocket were handed on.
+    pub fn messages(&self, count: u64) {
+        self.0.state.borrow_mut().units.messages += count;
+    }
+
+    /// The trailers of the answer.
+    pub fn trailers(&self, trailers: &HeaderMap) {
+        let mut state = self.0.state.borrow_mut();
+        let State { units, permit, .. } = &mut *state;
+        units.declared_in(trailers, &permit.grant.route, &self.0.core.metrics);
+    }
+
+    /// Whether the gateway wants the exchange to end.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.0.stop.get()
+    }
+
+    /// Whoever drives the exchange is woken by this when [`Self::stopped`] changes.
+    pub fn wake_with(&self, waker: &Waker) {
+        let mut held = self.0.waker.borrow_mut();
+        if !held.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
+    }
+
+    /// Writes the final record and settles what was reserved. Once only; later calls change nothing.
+    pub fn settle(&self, outcome: Outcome) {
+        self.0.settle(outcome);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.settle(Outcome::Aborted);
+    }
+}
+
+impl Open {
+    fn settle(&self, outcome: Outcome) {
+        let mut state = self.state.borrow_mut();
+        if std::mem::replace(&mut state.settled, true) {
+            return;
+        }
+        let State { permit, units, head, period, .. } = &mut *state;
+        let (status, answered_by) = head.unwrap_or((CLIENT_CLOSED, AnsweredBy::Gateway));
+        let billable = answered_by == AnsweredBy::Upstream && permit.grant.plan.billable.bills(status);
+        let elapsed = permit.started.elapsed();
+        let meters = units.finish(&permit.grant.route, elapsed, answered_by, &self.core.metrics);
+        let part = Part { status, answered_by, outcome, elapsed, period_start: period.from, meters: &meters };
+        recorder::finish(&self.core, permit, &part);
+        permit.settle(&meters, billable);
+        self.core.exchanges.remove(self.slot.get());
+        self.core.metrics.finished(status, answered_by, outcome, elapsed);
+    }
+
+    /// Writes an interim record of a long exchange and reserves anew what it used.
+    fn interim(&self, now: Timestamp) {
+        let mut state = self.state.borrow_mut();
+        // Before the head there is nothing to record but waiting.
+        let (Some((status, answered_by)), false) = (state.head, state.settled) else { return };
+        let State { permit, units, period, part_started, .. } = &mut *state;
+        *part_started = Instant::now();
+        let elapsed = permit.started.elapsed();
+        let meters = units.interim(&permit.grant.route, elapsed);
+        let worth_it = meters.iter().any(|units| *units != 0);
+        if worth_it {
+            let part = Part { status, answered_by, outcome: Outcome::Complete, elapsed, period_start: period.from, meters: &meters };
+            if !recorder::interim(&self.core, permit, &part) {
+                // There was no room: the units go into the next record.
+                units.put_back(&meters);
+                return;
+            }
+            if !permit.reserve_again(&self.core, &meters) {
+                self.stop(Stop::QuotaUsedUp);
+            }
+        }
+        if !period.contains(now) {
+            *period = permit.grant.quotas_at(&self.core, now).period;
+        }
+    }
+
+    fn stop(&self, why: Stop) {
+        if self.stop.replace(Some(why)).is_none()
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// A core's exchanges that have no final record yet.
+#[derive(Debug, Default)]
+pub struct OpenExchanges {
+    slots: RefCell<Vec<Option<Rc<Open>>>>,
+    free: RefCell<Vec<usize>>,
+    count: Cell<usize>,
+}
+
+impl OpenExchanges {
+    fn insert(&self, open: &Rc<Open>) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            slots.push(None);
+            slots.len() - 1
+        });
+        open.slot.set(slot);
+        slots[slot] = Some(open.clone());
+        self.count.set(self.count.get() + 1);
+    }
+
+    fn remove(&self, slot: usize) {
+        if let Some(place) = self.slots.borrow_mut().get_mut(slot)
+            && place.take().is_some()
+        {
+            self.free.borrow_mut().push(slot);
+            self.count.set(self.count.get() - 1);
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// The core's timer: interim records of long exchanges, at intervals and at the end of a period; and the end of those whose key has expired.
+    pub fn tick(&self, now: Timestamp, interval: Duration) {
+        for open in self.all() {
+            let (due, expired) = {
+                let state = open.state.borrow();
+                (state.part_started.elapsed() >= interval || !state.period.contains(now), state.permit.grant.key.expired(now))
+            };
+            if expired {
+                open.stop(Stop::Revoked);
+            } else if due {
+                open.interim(now);
+            }
+        }
+    }
+
+    /// The policy has changed: exchanges whose permit no longer holds are ended, the others write an interim record.
+    pub fn recheck(&self, core: &Core, now: Timestamp) {
+        let index = core.index();
+        for open in self.all() {
+            let holds = {
+                let state = open.state.borrow();
+                state.permit.grant.still_holds(&index, &state.digest, now)
+            };
+            if !holds {
+                open.stop(Stop::Revoked);
+            }
+        }
+    }
+
+    /// Ends all of them.
+    pub fn stop_all(&self, why: Stop) {
+        self.all().iter().for_each(|open| open.stop(why));
+    }
+
+    fn all(&self) -> Vec<Rc<Open>> {
+        self.slots.borrow().iter().flatten().cloned().collect()
+    }
+}
+
+/// The upstream's body on its way to the caller.
+#[derive(Debug)]
+pub struct MeteredBody {
+    inner: Incoming,
+    exchange: Exchange,
+    connection: Option<Connection>,
+}
+
+impl MeteredBody {
+    /// Wraps the body of an answer whose head is known. An answer without a body is settled here.
+    pub fn new(inner: Incoming, exchange: Exchange, connection: Connection) -> Self {
+        let mut body = Self { inner, exchange, connection: Some(connection) };
+        if body.inner.is_end_stream() {
+            body.end(Outcome::Complete);
+        }
+        body
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.exchange.settle(outcome);
+        if let Some(connection) = self.connection.take()
+            && outcome == Outcome::Complete
+        {
+            connection.release();
+        }
+    }
+}
+
+impl Body for MeteredBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if self.exchange.stopped().is_some() {
+            self.end(Outcome::Broken);
+            return Poll::Ready(Some(Err(AnswerError::Stopped)));
+        }
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if polled.is_pending() {
+            self.exchange.wake_with(cx.waker());
+        }
+        match ready!(polled) {
+            None => {
+                self.end(Outcome::Complete);
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                self.end(Outcome::Broken);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.body_bytes(data.len());
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.exchange.trailers(trailers);
+                    self.end(Outcome::Complete);
+                } else if self.inner.is_end_stream() {
+                    self.end(Outcome::Complete);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,297 @@
+//! The only place where a failure becomes an answer: problem documents (RFC 9457) of the types that SEMANTICS Q7 names.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use calendar::Timestamp;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use quota::seconds_up;
+use serde::Serialize;
+
+use super::{body::AnswerBody, grant::Grant, path::PathError};
+use crate::upstream::UpstreamError;
+
+/// What every problem's type starts with.
+pub const PROBLEM_PREFIX: &str = "urn:tollkeeper:problem:";
+
+/// Why a call gets an answer of the gateway's own.
+#[derive(Debug)]
+pub enum Failure {
+    /// The path could be read in two ways.
+    AmbiguousPath(PathError),
+    /// No route matches.
+    NoRoute,
+    /// Routes match, of other methods.
+    MethodNotAllowed(Vec<Method>),
+    /// No credential came with the call.
+    KeyMissing,
+    /// The credential is garbage, unknown, expired or revoked.
+    KeyInvalid,
+    /// No subscription of the application covers the product.
+    NotInPlan,
+    /// The subscription is paused.
+    Paused {
+        /// Its plan.
+        plan: String,
+    },
+    /// The subscription's payment is overdue.
+    PaymentOverdue {
+        /// Its plan.
+        plan: String,
+    },
+    /// A test key on a product without a sandbox.
+    NoSandbox,
+    /// A rate limit denied.
+    TooFast(Denied),
+    /// A hard quota is used up, by the ledger's word.
+    QuotaUsedUp(Denied),
+    /// Whether a hard quota is used up is not known now.
+    QuotaUnknown(Denied),
+    /// There is no policy that may be used.
+    NoPolicy,
+    /// There is no room for the call's record.
+    JournalFull,
+    /// The request's body is too large.
+    BodyTooLarge,
+    /// The request's body did not arrive.
+    BodyIncomplete,
+    /// The upstream gave no answer.
+    Upstream(UpstreamError),
+    /// A defect, or a race with a change of policy.
+    Internal(String),
+}
+
+/// The figures of a limit that denied.
+#[derive(Debug)]
+pub struct Denied {
+    /// The limit's name in the `RateLimit` fields.
+    pub limit_name: String,
+    /// How many the window or period allows.
+    pub limit: i64,
+    /// How many are used.
+    pub used: i64,
+    /// When there will be some again.
+    pub resets_at: Timestamp,
+    /// How long to wait at least, in nanoseconds.
+    pub retry_after_ns: u64,
+    /// The plan.
+    pub plan: String,
+}
+
+/// What a failure's answer needs of the call.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The call's id.
+    pub request_id: &'a str,
+    /// Where a caller is sent to upgrade its plan.
+    pub upgrade_url: &'a str,
+}
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resets_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgrade_url: Option<&'a str>,
+}
+
+impl Failure {
+    /// A defect, or a race with a change of policy.
+    pub fn internal(what: impl Into<String>) -> Self {
+        Self::Internal(what.into())
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::AmbiguousPath(_) | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::KeyMissing | Self::KeyInvalid => StatusCode::UNAUTHORIZED,
+            Self::PaymentOverdue { .. } => StatusCode::PAYMENT_REQUIRED,
+            Self::NotInPlan | Self::Paused { .. } | Self::NoSandbox => StatusCode::FORBIDDEN,
+            Self::TooFast(_) | Self::QuotaUsedUp(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::QuotaUnknown(_) | Self::NoPolicy | Self::JournalFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The last part of the problem's type; also the name under which it is counted.
+    pub fn slug(&self) -> &'static str {
+        match self {
+            Self::AmbiguousPath(_) => "ambiguous-path",
+            Self::NoRoute => "no-route",
+            Self::MethodNotAllowed(_) => "method-not-allowed",
+            Self::KeyMissing => "key-missing",
+            Self::KeyInvalid => "key-invalid",
+            Self::NotInPlan => "not-in-plan",
+            Self::Paused { .. } => "subscription-paused",
+            Self::PaymentOverdue { .. } => "payment-overdue",
+            Self::NoSandbox => "no-sandbox",
+            Self::TooFast(_) => "too-fast",
+            Self::QuotaUsedUp(_) => "quota-used-up",
+            Self::QuotaUnknown(_) => "quota-unknown",
+            Self::NoPolicy => "policy-unknown",
+            Self::JournalFull => "usage-log-full",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BodyIncomplete => "body-incomplete",
+            Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "upstream-timeout",
+            Self::Upstream(UpstreamError::Connect(_)) => "upstream-unreachable",
+            Self::Upstream(UpstreamError::Failed(_)) => "upstream-failed",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::AmbiguousPath(_) => "The path is ambiguous",
+            Self::NoRoute => "No API here",
+            Self::MethodNotAllowed(_) => "The method is not offered here",
+            Self::KeyMissing => "An API key is needed",
+            Self::KeyInvalid => "The API key is unknown, expired or revoked",
+            Self::NotInPlan => "Not in your plan",
+            Self::Paused { .. } => "The subscription is paused",
+            Self::PaymentOverdue { .. } => "A payment is overdue",
+            Self::NoSandbox => "There is no sandbox",
+            Self::TooFast(_) => "Too fast",
+            Self::QuotaUsedUp(_) => "The quota is used up",
+            Self::QuotaUnknown(_) => "The quota is not known now",
+            Self::NoPolicy => "The gateway is not ready",
+            Self::JournalFull => "The gateway cannot record usage now",
+            Self::BodyTooLarge => "The body is too large",
+            Self::BodyIncomplete => "The body did not arrive",
+            Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "The API did not answer in time",
+            Self::Upstream(_) => "The API did not answer",
+            Self::Internal(_) => "The gateway failed",
+        }
+    }
+
+    /// What happened and what to do, for the caller. Nothing that only operators should know.
+    fn detail(&self) -> String {
+        match self {
+            Self::AmbiguousPath(error) => format!("{error}; send the path in its plain form"),
+            Self::NoRoute => "no route matches this path; the API reference lists them".into(),
+            Self::MethodNotAllowed(allowed) => {
+                let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+                format!("this path takes {}", allowed.join(", "))
+            }
+            Self::KeyMissing => "send your API key in the header `x-api-key`, or as `authorization: Bearer`".into(),
+            Self::KeyInvalid => "check the key, or make a new one in the portal".into(),
+            Self::NotInPlan => "no subscription of this application covers this API; subscribe to a plan that does".into(),
+            Self::Paused { .. } => "the subscription is paused; resume it in the portal".into(),
+            Self::PaymentOverdue { .. } => "an invoice is overdue; pay it in the portal".into(),
+            Self::NoSandbox => "this API has no sandbox for test keys; use a live key".into(),
+            Self::TooFast(denied) => {
+                format!("the limit `{}` allows {} in its window; wait for `Retry-After` seconds", denied.limit_name, denied.limit)
+            }
+            Self::QuotaUsedUp(denied) => format!("all {} units of this period are used; wait for the next one or upgrade", denied.limit),
+            Self::QuotaUnknown(_) => "what is left of the quota cannot be told at this moment; try again".into(),
+            Self::NoPolicy => "the gateway has no recent word from the portal; try again later".into(),
+            Self::JournalFull => "the gateway has no room to record usage; try again later".into(),
+            Self::BodyTooLarge => "the request's body is larger than the gateway allows".into(),
+            Self::BodyIncomplete => "the request's body ended early".into(),
+            Self::Upstream(_) => "the API behind the gateway gave no valid answer; this call is not billed".into(),
+            Self::Internal(_) => "this call is not billed; tell the provider the request_id".into(),
+        }
+    }
+
+    fn denied(&self) -> Option<&Denied> {
+        match self {
+            Self::TooFast(denied) | Self::QuotaUsedUp(denied) | Self::QuotaUnknown(denied) => Some(denied),
+            _ => None,
+        }
+    }
+
+    fn plan(&self) -> Option<&str> {
+        match self {
+            Self::Paused { plan } | Self::PaymentOverdue { plan } => Some(plan),
+            _ => self.denied().map(|denied| denied.plan.as_str()),
+        }
+    }
+
+    /// The answer.
+    pub fn into_response(self, about: About<'_>) -> Response<AnswerBody> {
+        match &self {
+            Self::Internal(what) => tracing::error!(request_id = about.request_id, what, "a call failed in the gateway"),
+            Self::Upstream(error) => tracing::warn!(request_id = about.request_id, %error, "an upstream gave no answer"),
+            _ => tracing::debug!(request_id = about.request_id, problem = self.slug(), "a call was answered by the gateway"),
+        }
+        let status = self.status();
+        let denied = self.denied();
+        let offers =
+            matches!(self, Self::TooFast(_) | Self::QuotaUsedUp(_) | Self::NotInPlan | Self::Paused { .. } | Self::PaymentOverdue { .. });
+        let problem = Problem {
+            r#type: format!("{PROBLEM_PREFIX}{}", self.slug()),
+            title: self.title(),
+            status: status.as_u16(),
+            detail: self.detail(),
+            request_id: about.request_id,
+            limit_name: denied.map(|denied| denied.limit_name.as_str()),
+            limit: denied.map(|denied| denied.limit),
+            used: denied.map(|denied| denied.used),
+            resets_at: denied.map(|denied| denied.resets_at),
+            plan: self.plan(),
+            upgrade_url: Some(about.upgrade_url).filter(|url| offers && !url.is_empty()),
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut answer = Response::new(AnswerBody::full(Bytes::from(body)));
+        *answer.status_mut() = status;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        match &self {
+            Self::KeyMissing | Self::KeyInvalid => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollkeeper\""));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+                if let Ok(value) = HeaderValue::try_from(allowed.join(", ")) {
+                    headers.insert(header::ALLOW, value);
+                }
+            }
+            _ => (),
+        }
+        answer
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::NoPolicy | Self::JournalFull => Some(5),
+            _ => self.denied().map(|denied| seconds_up(denied.retry_after_ns).max(1)),
+        }
+    }
+}
+
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), on every answer to a caller whose plan is known.
+pub fn put_limits(answer: &mut Response<AnswerBody>, grant: &Rc<Grant>, limit: Option<HeaderValue>) {
+    let headers = answer.headers_mut();
+    for (name, value) in
+        [(gateway_control::headers::RATE_LIMIT_POLICY, grant.policy_header.clone()), (gateway_control::headers::RATE_LIMIT, limit)]
+    {
+        let name = HeaderName::from_static(name);
+        match value {
+            Some(value) => _ = headers.insert(name, value),
+            None => _ = headers.remove(name),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! An exchange that switched protocols: bytes pass both ways, and of a WebSocket the messages are counted.
+//!
+//! When the gateway ends the exchange, a WebSocket is closed with 1008 (policy violation) between two frames, on both sides; any other protocol is cut.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use journal::Outcome;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::{
+    meter::{Exchange, Stop},
+    websocket::{FrameCounter, close_frame},
+};
+
+/// How much is read at once from each side.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// How long the last frame may take to be sent when the gateway ends an exchange.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// RFC 6455, 7.4.1: the endpoint ends the connection because its policy was violated.
+const POLICY_VIOLATION: u16 = 1008;
+/// RFC 6455, 7.4.1: the endpoint is going away.
+const GOING_AWAY: u16 = 1001;
+
+type Side = TokioIo<Upgraded>;
+
+/// One direction of a tunnel.
+struct Direction {
+    from: ReadHalf<Side>,
+    to: WriteHalf<Side>,
+    frames: Option<FrameCounter>,
+    /// Whether this is the way of the answer.
+    to_caller: bool,
+    /// What was read has not been passed on whole, so the receiver may be inside a frame.
+    unsent: bool,
+}
+
+/// How a direction ended.
+enum End {
+    /// The sender has nothing more to send.
+    Finished,
+    /// A connection broke.
+    Broken,
+}
+
+/// Drives the tunnel to its end and settles the exchange.
+pub async fn run(caller: OnUpgrade, upstream: OnUpgrade, exchange: Exchange, is_websocket: bool) {
+    let (caller, upstream) = match tokio::try_join!(caller, upstream) {
+        Ok((caller, upstream)) => (TokioIo::new(caller), TokioIo::new(upstream)),
+        Err(error) => {
+            tracing::debug!(%error, "a switch of protocols failed");
+            return exchange.settle(Outcome::Broken);
+        }
+    };
+    let (from_caller, to_caller) = tokio::io::split(caller);
+    let (from_upstream, to_upstream) = tokio::io::split(upstream);
+    let frames = || is_websocket.then(FrameCounter::default);
+    let mut up = Direction { from: from_caller, to: to_upstream, frames: frames(), to_caller: false, unsent: false };
+    let mut down = Direction { from: from_upstream, to: to_caller, frames: frames(), to_caller: true, unsent: false };
+    match drive(&mut up, &mut down, &exchange).await {
+        Ok(outcome) => exchange.settle(outcome),
+        Err(stop) => {
+            exchange.settle(Outcome::Broken);
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(&mut up, &mut down, stop)).await;
+        }
+    }
+}
+
+/// Passes bytes until both directions have ended, one broke, or the gateway wants the exchange to end.
+async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange) -> Result<Outcome, Stop> {
+    let mut copy_up = pin!(up.copy(exchange));
+    let mut copy_down = pin!(down.copy(exchange));
+    let (mut up_end, mut down_end) = (None, None);
+    poll_fn(|cx| {
+        if let Some(stop) = exchange.stopped() {
+            return Poll::Ready(Err(stop));
+        }
+        exchange.wake_with(cx.waker());
+        if up_end.is_none()
+            && let Poll::Ready(end) = copy_up.as_mut().poll(cx)
+        {
+            up_end = Some(end);
+        }
+        if down_end.is_none()
+            && let Poll::Ready(end) = copy_down.as_mut().poll(cx)
+        {
+            down_end = Some(end);
+        }
+        match (&up_end, &down_end) {
+            (Some(End::Broken), _) => Poll::Ready(Ok(Outcome::Aborted)),
+            (_, Some(End::Broken)) => Poll::Ready(Ok(Outcome::Broken)),
+            (Some(End::Finished), Some(End::Finished)) => Poll::Ready(Ok(Outcome::Complete)),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+impl Direction {
+    async fn copy(&mut self, exchange: &Exchange) -> End {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let read = match self.from.read(&mut buffer).await {
+                Ok(0) => {
+                    // A side that cannot be shut down is gone, which its own direction finds out.
+                    let _ = self.to.shutdown().await;
+                    return End::Finished;
+                }
+                Ok(read) => read,
+                Err(_) => return End::Broken,
+            };
+            let messages = self.frames.as_mut().map_or(0, |frames| frames.take(&buffer[..read]));
+            exchange.body_bytes(if self.to_caller { read } else { 0 });
+            exchange.messages(messages);
+            self.unsent = true;
+            if self.to.write_all(&buffer[..read]).await.is_err() {
+                return End::Broken;
+            }
+            self.unsent = false;
+        }
+    }
+
+    /// Closes this direction's receiver, with a close frame if it is a WebSocket and between two frames.
+    async fn say_goodbye(&mut self, code: u16, reason: &str, masked: bool) -> io::Result<()> {
+        if let Some(frames) = &self.frames
+            && frames.at_boundary()
+            && !self.unsent
+            && !frames.is_closed()
+        {
+            self.to.write_all(&close_frame(code, reason, masked)).await?;
+        }
+        self.to.shutdown().await
+    }
+}
+
+async fn close(up: &mut Direction, down: &mut Direction, stop: Stop) {
+    let (code, reason) = match stop {
+        Stop::Revoked => (POLICY_VIOLATION, "the API key, its subscription or this API is no longer valid"),
+        Stop::QuotaUsedUp => (POLICY_VIOLATION, "the quota is used up"),
+        Stop::Draining => (GOING_AWAY, "the gateway is stopping"),
+    };
+    let (to_caller, to_upstream) = tokio::join!(down.say_goodbye(code, reason, false), up.say_goodbye(code, reason, true));
+    for error in [to_caller.err(), to_upstream.err()].into_iter().flatten() {
+        tracing::debug!(%error, "a side was gone before it could be told that the exchange ends");
+    }
+}

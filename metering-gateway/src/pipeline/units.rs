@@ -1,0 +1,169 @@
+//! How many units an exchange used: what the upstream declared, and what was counted here.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use journal::{AnsweredBy, MAX_METERS};
+
+use crate::{
+    metrics::CoreMetrics,
+    policy::entries::{CompiledMeter, CompiledRoute, Source},
+};
+
+const MICROS_PER_UNIT: i64 = 1_000_000;
+
+/// Micro-units by the place of the meter in the route.
+pub type MeterUnits = [i64; MAX_METERS];
+
+/// The units of one exchange so far.
+#[derive(Debug)]
+pub struct Units {
+    /// Bytes of the answer's body that were handed on.
+    pub body_bytes: u64,
+    /// Messages of a WebSocket that were handed on, both ways.
+    pub messages: u64,
+    declared: [Option<i64>; MAX_METERS],
+    recorded: MeterUnits,
+}
+
+impl Units {
+    /// Nothing was used yet.
+    pub fn new(_: &CompiledRoute) -> Self {
+        Self { body_bytes: 0, messages: 0, declared: [None; MAX_METERS], recorded: [0; MAX_METERS] }
+    }
+
+    /// Reads what headers or trailers of the upstream declare.
+    pub fn declared_in(&mut self, fields: &HeaderMap, route: &CompiledRoute, metrics: &CoreMetrics) {
+        for (meter, declared) in route.meters.iter().zip(&mut self.declared) {
+            let (Source::Header(name) | Source::Trailer(name)) = &meter.source else { continue };
+            let Some(value) = fields.get(name) else { continue };
+            match value.to_str().ok().and_then(|text| text.trim().parse::<gateway_control::units::Micros>().ok()) {
+                Some(units) if units.0 >= 0 => *declared = Some(units.clamped()),
+                _ => metrics.malformed_units(),
+            }
+        }
+    }
+
+    /// What the last record holds: everything that no interim record holds yet.
+    pub fn finish(&mut self, route: &CompiledRoute, elapsed: Duration, answered_by: AnsweredBy, metrics: &CoreMetrics) -> MeterUnits {
+        let mut out = [0; MAX_METERS];
+        for (at, meter) in route.meters.iter().enumerate() {
+            let total = match (&meter.source, self.declared[at]) {
+                (Source::Call, _) => MICROS_PER_UNIT,
+                // An answer of the gateway's own declares nothing, and nothing was promised.
+                (Source::Header(_) | Source::Trailer(_), None) if answered_by == AnsweredBy::Gateway => 0,
+                (Source::Header(_) | Source::Trailer(_), None) => {
+                    metrics.defaulted_units();
+                    meter.default_micros
+                }
+                (Source::Header(_) | Source::Trailer(_), Some(declared)) => declared,
+                (Source::ResponseBytes | Source::Messages | Source::Seconds, _) => self.counted(meter, elapsed),
+            };
+            let mut part = total.saturating_sub(self.recorded[at]);
+            if part > meter.max_micros {
+                metrics.clamped_units();
+                part = meter.max_micros;
+            }
+            out[at] = part;
+        }
+        out
+    }
+
+    /// What an interim record holds: what was counted since the one before. Declared units and the call itself stand in the final record.
+    pub fn interim(&mut self, route: &CompiledRoute, elapsed: Duration) -> MeterUnits {
+        let mut out = [0; MAX_METERS];
+        for (at, meter) in route.meters.iter().enumerate() {
+            if matches!(meter.source, Source::ResponseBytes | Source::Messages | Source::Seconds) {
+                out[at] = self.counted(meter, elapsed).saturating_sub(self.recorded[at]).min(meter.max_micros);
+                self.recorded[at] += out[at];
+            }
+        }
+        out
+    }
+
+    /// An interim record could not be written after all.
+    pub fn put_back(&mut self, part: &MeterUnits) {
+        for (recorded, units) in self.recorded.iter_mut().zip(part) {
+            *recorded -= units;
+        }
+    }
+
+    fn counted(&self, meter: &CompiledMeter, elapsed: Duration) -> i64 {
+        let units = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(MICROS_PER_UNIT);
+        match meter.source {
+            Source::ResponseBytes => units(self.body_bytes),
+            Source::Messages => units(self.messages),
+            // A microsecond is a millionth of a second, so these are micro-units already.
+            Source::Seconds => i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX),
+            Source::Call | Source::Header(_) | Source::Trailer(_) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_control::{
+        policy::{Route, RouteMeter, UnitSource},
+        units::Micros,
+    };
+    use ids::{ApiProductId, MeterId, RouteId, ServiceId, Uuid};
+
+    use super::*;
+
+    fn route(sources: &[UnitSource]) -> CompiledRoute {
+        let meter = |source: &UnitSource| RouteMeter {
+            meter: MeterId::from_uuid(Uuid::nil()),
+            source: source.clone(),
+            default_units: Micros::units(3),
+            max_units: Micros::units(100),
+        };
+        let route = Route {
+            id: RouteId::from_uuid(Uuid::nil()),
+            product: ApiProductId::from_uuid(Uuid::nil()),
+            product_slug: "p".into(),
+            service: ServiceId::from_uuid(Uuid::nil()),
+            method: None,
+            path: "/p".into(),
+            strip_prefix: String::new(),
+            group: None,
+            meters: sources.iter().map(meter).collect(),
+        };
+        CompiledRoute::compile(&route).expect("a valid route")
+    }
+
+    fn fields(text: &str) -> HeaderMap {
+        [(http::HeaderName::from_static("units"), http::HeaderValue::from_str(text).expect("a value"))].into_iter().collect()
+    }
+
+    #[test]
+    fn declared_units_are_read_defaulted_and_clamped() {
+        let route = route(&[UnitSource::Header { name: "units".into() }]);
+        let cases =
+            [(Some("12.5"), 12_500_000), (Some("-1"), 3_000_000), (Some("many"), 3_000_000), (None, 3_000_000), (Some("101"), 100_000_000)];
+        for (text, expected) in cases {
+            let metrics = CoreMetrics::default();
+            let mut units = Units::new(&route);
+            if let Some(text) = text {
+                units.declared_in(&fields(text), &route, &metrics);
+            }
+            assert_eq!(units.finish(&route, Duration::ZERO, AnsweredBy::Upstream, &metrics)[0], expected, "{text:?}");
+            let counted = metrics.unit_faults();
+            assert_eq!(counted, if text == Some("12.5") { 0 } else { counted.max(1) }, "{text:?} is counted");
+        }
+    }
+
+    #[test]
+    fn parts_add_up() {
+        let route = route(&[UnitSource::Messages, UnitSource::Seconds, UnitSource::Call]);
+        let metrics = CoreMetrics::default();
+        let mut units = Units::new(&route);
+        units.messages = 4;
+        let first = units.interim(&route, Duration::from_secs(5));
+        units.messages = 9;
+        let second = units.interim(&route, Duration::from_secs(10));
+        units.put_back(&second);
+        let last = units.finish(&route, Duration::from_secs(12), AnsweredBy::Upstream, &metrics);
+        assert_eq!((first[0], first[1], first[2]), (4_000_000, 5_000_000, 0));
+        assert_eq!((last[0], last[1], last[2]), (5_000_000, 7_000_000, 1_000_000));
+    }
+}

@@ -1,0 +1,291 @@
+//! Policy entries compiled to what the stages of the pipeline read: parsed once here, so that nothing is parsed while a call waits.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use calendar::{Anchor, Cadence, Period, Timestamp};
+use gateway_control::{
+    path::PathTemplate,
+    policy::{self, BillableRule, RouteMeter, SubscriptionState, UnitSource},
+    usage::Mode,
+};
+use http::{HeaderName, Method, uri::Authority};
+use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, NamespaceId, PlanVersionId, RouteId, ServiceId, SubscriptionId};
+use quota::{QuotaLimit, RateLimit};
+use url::Url;
+
+/// Why an entry cannot be used; a sentence for operators.
+pub type Reason = String;
+
+/// A match rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CompiledRoute {
+    /// Its id.
+    pub id: RouteId,
+    /// The API product that it belongs to.
+    pub product: ApiProductId,
+    /// The backend.
+    pub service: ServiceId,
+    /// `None` for all methods.
+    pub method: Option<Method>,
+    /// What it matches.
+    pub template: PathTemplate,
+    /// What is taken off the path.
+    pub strip_prefix: String,
+    /// The group that rate limits may name.
+    pub group: Option<String>,
+    /// What a call is measured by.
+    pub meters: Vec<CompiledMeter>,
+    /// Whether units come in a trailer, which the upstream must then be asked for.
+    pub wants_trailers: bool,
+}
+
+/// How a call moves a meter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompiledMeter {
+    /// The meter.
+    pub meter: MeterId,
+    /// Where the units come from.
+    pub source: Source,
+    /// Micro-units when the source is missing or malformed.
+    pub default_micros: i64,
+    /// More is clamped to this; what is reserved at admission.
+    pub max_micros: i64,
+}
+
+/// Where units come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// One a call.
+    Call,
+    /// A header of the answer.
+    Header(HeaderName),
+    /// A trailer of the answer, or a header of that name.
+    Trailer(HeaderName),
+    /// Bytes of the answer's body.
+    ResponseBytes,
+    /// Messages of a WebSocket.
+    Messages,
+    /// Seconds that the exchange lasted.
+    Seconds,
+}
+
+impl CompiledRoute {
+    /// Parses a route.
+    ///
+    /// # Errors
+    /// When a part of it makes no sense.
+    pub fn compile(route: &policy::Route) -> Result<Self, Reason> {
+        let template: PathTemplate = route.path.parse().map_err(|error| format!("path `{}` {error}", route.path))?;
+        let method =
+            route.method.as_deref().map(|method| method.parse().map_err(|_| format!("method `{method}` is no HTTP method"))).transpose()?;
+        if !route.strip_prefix.is_empty() && (!route.path.starts_with(&route.strip_prefix) || route.strip_prefix.contains('{')) {
+            return Err(format!("strip_prefix `{}` is not a literal prefix of the path `{}`", route.strip_prefix, route.path));
+        }
+        if route.meters.len() > journal::MAX_METERS {
+            return Err(format!("{} meters are more than the {} that a record holds", route.meters.len(), journal::MAX_METERS));
+        }
+        let meters: Vec<_> = route.meters.iter().map(CompiledMeter::compile).collect::<Result<_, _>>()?;
+        let wants_trailers = meters.iter().any(|meter| matches!(meter.source, Source::Trailer(_)));
+        Ok(Self {
+            id: route.id,
+            product: route.product,
+            service: route.service,
+            method,
+            template,
+            strip_prefix: crate::pipeline::path::normalize_segment(route.strip_prefix.trim_end_matches('/')),
+            group: route.group.clone(),
+            meters,
+            wants_trailers,
+        })
+    }
+}
+
+impl CompiledMeter {
+    fn compile(meter: &RouteMeter) -> Result<Self, Reason> {
+        let header = |name: &str| name.parse::<HeaderName>().map_err(|_| format!("`{name}` is no header name"));
+        let source = match &meter.source {
+            UnitSource::Call => Source::Call,
+            UnitSource::Header { name } => Source::Header(header(name)?),
+            UnitSource::Trailer { name } => Source::Trailer(header(name)?),
+            UnitSource::ResponseBytes => Source::ResponseBytes,
+            UnitSource::Messages => Source::Messages,
+            UnitSource::Seconds => Source::Seconds,
+        };
+        let (default_micros, max_micros) = (meter.default_units.clamped(), meter.max_units.clamped());
+        if default_micros < 0 || max_micros < default_micros {
+            return Err(format!(
+                "units of {}: 0 <= default_units ({}) <= max_units ({})",
+                meter.meter, meter.default_units, meter.max_units
+            ));
+        }
+        Ok(Self { meter: meter.meter, source, default_micros, max_micros })
+    }
+}
+
+/// A backend.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CompiledService {
+    /// Its id.
+    pub id: ServiceId,
+    /// Where live calls go.
+    pub live: Arc<Upstream>,
+    /// Where test calls go.
+    pub sandbox: Option<Arc<Upstream>>,
+}
+
+/// An address and how to treat it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// Host and port, as the `Host` header has it.
+    pub authority: Authority,
+    /// Host to connect to; an IPv6 address has no brackets here.
+    pub host: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// What stands before every path, without a slash at its end.
+    pub base_path: String,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for the head of the answer.
+    pub first_byte_timeout: Duration,
+}
+
+impl CompiledService {
+    /// Parses a service.
+    ///
+    /// # Errors
+    /// When an address is not one.
+    pub fn compile(service: &policy::Service) -> Result<Self, Reason> {
+        let upstream = |text: &str| Upstream::parse(text, service).map(Arc::new);
+        Ok(Self { id: service.id, live: upstream(&service.upstream)?, sandbox: service.sandbox.as_deref().map(upstream).transpose()? })
+    }
+}
+
+impl Upstream {
+    fn parse(text: &str, service: &policy::Service) -> Result<Self, Reason> {
+        let url: Url = text.parse().map_err(|error| format!("upstream `{text}`: {error}"))?;
+        if url.scheme() != "http" {
+            return Err(format!("upstream `{text}`: only http:// is spoken to upstreams"));
+        }
+        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+            return Err(format!("upstream `{text}` must be http://host[:port][/base] and nothing more"));
+        }
+        let host = url.host_str().ok_or_else(|| format!("upstream `{text}` has no host"))?;
+        let port = url.port_or_known_default().unwrap_or(80);
+        let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Ok(Self {
+            authority: authority.parse().map_err(|_| format!("upstream `{text}`: the host cannot be used"))?,
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
+            base_path: url.path().trim_end_matches('/').to_owned(),
+            connect_timeout: Duration::from_millis(service.connect_timeout_ms.into()),
+            first_byte_timeout: Duration::from_millis(service.first_byte_timeout_ms.into()),
+        })
+    }
+}
+
+/// What a plan version allows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CompiledPlan {
+    /// Its id.
+    pub id: PlanVersionId,
+    /// The plan's slug.
+    pub plan: String,
+    /// The API products that it covers.
+    pub products: HashSet<ApiProductId>,
+    /// How fast.
+    pub rate_limits: Vec<RateLimit>,
+    /// How much per period.
+    pub quotas: Vec<QuotaLimit>,
+    /// How long a quota period lasts.
+    pub cadence: Cadence,
+    /// Which answers count.
+    pub billable: BillableRule,
+}
+
+impl CompiledPlan {
+    /// Checks a plan version's limits.
+    ///
+    /// # Errors
+    /// When a limit makes no sense.
+    pub fn compile(plan: &policy::PlanVersion) -> Result<Self, Reason> {
+        plan.rate_limits.iter().try_for_each(|limit| limit.validate().map_err(|error| format!("rate limit: {error}")))?;
+        plan.quotas.iter().try_for_each(|limit| limit.validate().map_err(|error| format!("quota: {error}")))?;
+        Ok(Self {
+            id: plan.id,
+            plan: plan.plan.clone(),
+            products: plan.products.iter().copied().collect(),
+            rate_limits: plan.rate_limits.clone(),
+            quotas: plan.quotas.clone(),
+            cadence: plan.cadence,
+            billable: plan.billable.clone(),
+        })
+    }
+}
+
+/// Who is on which plan version.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CompiledSubscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// The tenant's namespace.
+    pub namespace: NamespaceId,
+    /// The application whose keys it covers.
+    pub application: ApplicationId,
+    /// What it is on.
+    pub plan_version: PlanVersionId,
+    /// Whether it lets calls through.
+    pub state: SubscriptionState,
+    anchor: Anchor,
+}
+
+impl CompiledSubscription {
+    /// Parses a subscription.
+    ///
+    /// # Errors
+    /// When its date or zone cannot be read.
+    pub fn compile(subscription: &policy::Subscription) -> Result<Self, Reason> {
+        let date = subscription.anchor_date.parse().map_err(|_| format!("anchor_date `{}` is no date", subscription.anchor_date))?;
+        let zone = subscription.time_zone.parse().map_err(|error| format!("time_zone: {error}"))?;
+        Ok(Self {
+            id: subscription.id,
+            namespace: subscription.namespace,
+            application: subscription.application,
+            plan_version: subscription.plan_version,
+            state: subscription.state,
+            anchor: Anchor { date, zone },
+        })
+    }
+
+    /// The quota period that holds an instant. Costs a time zone look-up; callers keep the answer.
+    pub fn period_at(&self, cadence: Cadence, at: Timestamp) -> Period {
+        self.anchor.period_at(cadence, at)
+    }
+}
+
+/// A credential of an application.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CompiledKey {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// The tenant's namespace.
+    pub namespace: NamespaceId,
+    /// The application.
+    pub application: ApplicationId,
+    /// Live or test.
+    pub mode: Mode,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl CompiledKey {
+    /// Takes what the pipeline needs of a key.
+    pub fn compile(key: &policy::ApiKey) -> Self {
+        Self { id: key.id, namespace: key.namespace, application: key.application, mode: key.mode, expires_at: key.expires_at }
+    }
+
+    /// Whether it has stopped working.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,165 @@
+//! The gateway's calls to the portal, with its own credential (SEMANTICS P6).
+
+use std::time::Duration;
+
+use gateway_control::{
+    credential::Credential,
+    lease::{LeaseExchange, LeaseGrants},
+    policy::Generation,
+    status::GatewayStatus,
+    usage::{BatchAck, UsageBatch},
+};
+use ids::Uuid;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use url::Url;
+
+/// How long a batch may take: it is up to 64 MiB and commits a transaction.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an exchange of leases or a status may take.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The most of an error's body that goes to the log.
+const MAX_ERROR_CHARS: usize = 500;
+
+/// Why the portal's answer is none.
+#[derive(Debug, thiserror::Error)]
+pub enum PortalError {
+    /// It cannot be reached, or its answer cannot be read.
+    #[error("the portal does not answer: {0}")]
+    Unreachable(String),
+    /// It refused.
+    #[error("the portal answered {status}: {body}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// The beginning of what it said.
+        body: String,
+    },
+}
+
+impl From<reqwest::Error> for PortalError {
+    fn from(error: reqwest::Error) -> Self {
+        // The cause says what failed; the outer text only that a request did.
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        Self::Unreachable(text)
+    }
+}
+
+/// The portal.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    client: Client,
+    base: Url,
+    credential: Credential,
+}
+
+impl Portal {
+    /// Sets the client up; nothing is sent.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(base: &Url, credential: &Credential) -> anyhow::Result<Self> {
+        let mut base = base.clone();
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("tollkeeper-gateway/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .build()?;
+        Ok(Self { client, base, credential: credential.clone() })
+    }
+
+    /// Offers a batch of usage.
+    ///
+    /// # Errors
+    /// When the portal did not take it.
+    pub async fn usage(&self, batch: &UsageBatch) -> Result<BatchAck, PortalError> {
+        let request = self.client.post(self.url("control/v1/usage")?).json(batch).timeout(USAGE_TIMEOUT);
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    /// Exchanges leases.
+    ///
+    /// # Errors
+    /// When the portal did not answer.
+    pub async fn leases(&self, exchange: &LeaseExchange) -> Result<LeaseGrants, PortalError> {
+        let request = self.client.post(self.url("control/v1/leases")?).json(exchange).timeout(SHORT_TIMEOUT);
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    /// Reports on the gateway.
+    ///
+    /// # Errors
+    /// When the portal did not take it.
+    pub async fn status(&self, status: &GatewayStatus) -> Result<(), PortalError> {
+        let request = self.client.post(self.url("control/v1/status")?).json(status).timeout(SHORT_TIMEOUT);
+        self.send(request).await?;
+        Ok(())
+    }
+
+    /// Opens the policy feed.
+    ///
+    /// # Errors
+    /// When the portal does not open it.
+    pub async fn policy(&self, position: Option<(Uuid, Generation)>) -> Result<Response, PortalError> {
+        let mut url = self.url("control/v1/policy")?;
+        url.query_pairs_mut().append_pair("version", &gateway_control::FORMAT.to_string());
+        if let Some((epoch, generation)) = position {
+            url.query_pairs_mut().append_pair("epoch", &epoch.to_string()).append_pair("generation", &generation.0.to_string());
+        }
+        let opening = self.send(self.client.get(url));
+        tokio::time::timeout(SHORT_TIMEOUT, opening).await.map_err(|_| PortalError::Unreachable("no head within 5 s".into()))?
+    }
+
+    fn url(&self, path: &str) -> Result<Url, PortalError> {
+        self.base.join(path).map_err(|error| PortalError::Unreachable(error.to_string()))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, PortalError> {
+        let answer = request.bearer_auth(self.credential.reveal()).send().await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.text().await.unwrap_or_default().chars().take(MAX_ERROR_CHARS).collect();
+        Err(PortalError::Refused { status, body })
+    }
+}
+
+/// Waits between attempts: doubling from 100 ms to a bound, with jitter so that many gateways do not come back at the same instant.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    /// Never waits longer than `most`.
+    pub fn new(most: Duration) -> Self {
+        Self { next: Duration::from_millis(100), most }
+    }
+
+    /// It worked: the next wait is short again.
+    pub fn reset(&mut self) {
+        self.next = Duration::from_millis(100);
+    }
+
+    /// How long to wait now: between half of the interval and all of it.
+    pub fn delay(&mut self) -> Duration {
+        let interval = self.next.min(self.most);
+        self.next = interval * 2;
+        let mut byte = [0];
+        // Without randomness the wait is the longest: still right, only less spread.
+        let share = getrandom::fill(&mut byte).map_or(255, |()| u32::from(byte[0]));
+        interval / 2 + interval * share / 510
+    }
+}

@@ -1,0 +1,243 @@
+//! One core's thread: it accepts connections, serves them, keeps the core's timer, and drains.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    core::Core,
+    pipeline::{self, meter::Stop},
+};
+
+/// How often the core's timer ticks: the longest that a due segment or a revocation waits.
+const TICK: Duration = Duration::from_millis(100);
+/// How often open exchanges are looked at, in ticks.
+const EXCHANGE_TICKS: u32 = 3;
+/// How often idle connections to upstreams are looked at, in ticks.
+const SWEEP_TICKS: u32 = 50;
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long to wait when the process has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The largest head of a request, and the most headers in it.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 128;
+/// What one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 256;
+
+/// Runs what belongs to one connection on the core's thread.
+#[derive(Debug, Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Binds one listener for each core to one address. With port 0 the first choice of the system holds for all.
+///
+/// # Errors
+/// When the address is taken or cannot be used; the error names it.
+pub fn bind(address: SocketAddr, cores: u16) -> io::Result<Vec<StdListener>> {
+    let mut listeners: Vec<StdListener> = Vec::new();
+    for _ in 0..cores {
+        let address = listeners.first().map_or(Ok(address), StdListener::local_addr)?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        if listeners.is_empty() && address.port() != 0 {
+            // Another process could share a port that is reused; it must not be there at all.
+            drop(socket(address, false).map_err(named)?);
+        }
+        listeners.push(socket(address, true).map_err(named)?);
+    }
+    Ok(listeners)
+}
+
+fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if reuse_port {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket.into())
+}
+
+/// Serves until it is told to stop, then drains and closes the core's journal stream.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub async fn run(core: Rc<Core>, listener: StdListener, stop: CancellationToken) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let (draining, drained) = watch::channel(false);
+    let timer = tokio::task::spawn_local(keep_time(core.clone()));
+    accept(&core, &listener, &drained, &stop).await;
+    drop(listener);
+    core.draining.set(true);
+    // Connections that are idle end now, the others after their present answer.
+    draining.send_replace(true);
+    drop(drained);
+    drain(&core, &draining).await;
+    timer.abort();
+    core.pool.clear();
+    if let Some(writer) = core.writer.borrow_mut().take() {
+        writer.close(core.now().micros());
+    }
+    Ok(())
+}
+
+async fn accept(core: &Rc<Core>, listener: &TcpListener, draining: &watch::Receiver<bool>, stop: &CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let most = i64::try_from(core.shared.config.max_connections).unwrap_or(i64::MAX);
+                if core.shared.metrics.connections() >= most {
+                    tracing::warn!(most, "a connection was refused because there are too many");
+                    continue;
+                }
+                tokio::task::spawn_local(serve(core.clone(), stream, peer, draining.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                // Without file descriptors the same error would come at once again.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct Connected(Rc<Core>);
+
+impl Connected {
+    fn new(core: Rc<Core>) -> Self {
+        core.metrics.connections.fetch_add(1, Relaxed);
+        Self(core)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.metrics.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, mut draining: watch::Receiver<bool>) {
+    let connected = Connected::new(core.clone());
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let service = service_fn(|request| {
+        let core = core.clone();
+        async move { Ok::<_, Infallible>(pipeline::handle(core, peer.ip(), request).await) }
+    });
+    let builder = builder(&core.shared.config);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let told = Cell::new(false);
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            _ = draining.wait_for(|draining| *draining), if !told.get() => {
+                told.set(true);
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+    drop(connected);
+}
+
+fn builder(config: &Config) -> auto::Builder<LocalExecutor> {
+    let mut builder = auto::Builder::new(LocalExecutor);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD_BYTES as u32);
+    builder
+}
+
+/// The core's timer.
+async fn keep_time(core: Rc<Core>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut version = core.index().version;
+    let mut count = 0_u32;
+    loop {
+        ticks.tick().await;
+        count = count.wrapping_add(1);
+        let now = core.now();
+        if let Some(writer) = core.writer.borrow_mut().as_mut() {
+            writer.seal_if_due(now.micros());
+        }
+        let newest = core.index().version;
+        if newest != version {
+            version = newest;
+            core.exchanges.recheck(&core, now);
+        }
+        if count.is_multiple_of(EXCHANGE_TICKS) {
+            core.exchanges.tick(now, core.shared.config.interim_interval);
+        }
+        if count.is_multiple_of(SWEEP_TICKS) {
+            core.pool.sweep();
+        }
+        core.metrics.open_exchanges.store(core.exchanges.count() as i64, Relaxed);
+        core.metrics.upstream_connections.store(core.pool.open() as i64, Relaxed);
+    }
+}
+
+/// Waits for open exchanges up to `drain_timeout`, then ends them.
+async fn drain(core: &Rc<Core>, connections: &watch::Sender<bool>) {
+    let deadline = Instant::now() + core.shared.config.drain_timeout;
+    // Each connection holds a receiver; tunnels are seen by their exchanges.
+    let finish = async {
+        connections.closed().await;
+        while core.exchanges.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout_at(deadline, finish).await.is_ok() {
+        return;
+    }
+    tracing::warn!(open = core.exchanges.count(), "the drain timeout is over; open exchanges are ended");
+    core.exchanges.stop_all(Stop::Draining);
+    let ended = async {
+        while core.exchanges.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(Duration::from_secs(1), ended).await.is_err() {
+        tracing::error!(open = core.exchanges.count(), "exchanges could not be ended and count as broken");
+    }
+}

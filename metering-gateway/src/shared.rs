@@ -1,0 +1,59 @@
+//! What all cores and the control thread share.
+
+use std::{sync::Arc, time::Instant};
+
+use calendar::Clock;
+use ids::JournalId;
+use journal::Journal;
+use telemetry::Readiness;
+
+use crate::{
+    Config,
+    limits::{quota::Quotas, rate::RateLimits},
+    metrics::Metrics,
+    policy::PolicyInForce,
+};
+
+/// The policy is there and fresh enough.
+pub const READY_POLICY: &str = "policy";
+/// The journal takes records and its flushes succeed.
+pub const READY_JOURNAL: &str = "journal";
+/// The clock is within two seconds of the portal's.
+pub const READY_CLOCK: &str = "clock";
+/// The data plane accepts connections.
+pub const READY_SERVING: &str = "serving";
+
+/// What all cores and the control thread share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings.
+    pub config: Config,
+    /// Where `now` comes from.
+    pub clock: Arc<dyn Clock>,
+    /// The origin of the monotonic clock.
+    pub origin: Instant,
+    /// The policy that calls are judged by.
+    pub policy: PolicyInForce,
+    /// Rate limits.
+    pub rate_limits: RateLimits,
+    /// Hard quotas.
+    pub quotas: Quotas,
+    /// The journal.
+    pub journal: Journal,
+    /// Whether calls should be sent here.
+    pub readiness: Readiness,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// Nanoseconds on the monotonic clock that limits and leases are kept by.
+    pub fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The journal's id.
+    pub fn journal_id(&self) -> JournalId {
+        JournalId::from_bytes(self.journal.id())
+    }
+}

@@ -1,0 +1,82 @@
+//! What the gateway tells the portal, and operators, about itself.
+
+use std::{sync::Arc, time::Duration};
+
+use calendar::Timestamp;
+use gateway_control::{FORMAT, status::GatewayStatus};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    portal::Portal,
+    shared::{READY_JOURNAL, Shared},
+    usage::shipper::Alerts,
+};
+
+/// How often the portal is told.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// The most alerts in a status.
+const MAX_ALERTS: usize = 100;
+
+/// Makes status reports.
+#[derive(Debug)]
+pub struct Reporter {
+    shared: Arc<Shared>,
+    alerts: Arc<Alerts>,
+    started_at: Timestamp,
+}
+
+impl Reporter {
+    /// Sets it up.
+    pub fn new(shared: Arc<Shared>, alerts: Arc<Alerts>) -> Self {
+        let started_at = shared.clock.now();
+        Self { shared, alerts, started_at }
+    }
+
+    /// The present status.
+    pub fn status(&self) -> GatewayStatus {
+        let stats = self.shared.journal.stats();
+        let failures = self.shared.journal.failures().into_iter().map(|failure| format!("stream {}: {}", failure.stream, failure.error));
+        GatewayStatus {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            journal_id: self.shared.journal_id(),
+            now: self.shared.clock.now(),
+            started_at: self.started_at,
+            generation: self.shared.policy.index().load().generation,
+            unshipped_records: stats.unshipped_records,
+            journal_bytes: stats.disk_used_bytes,
+            bad_entries: self.shared.policy.bad_entries(),
+            alerts: self.alerts.all().into_iter().chain(failures).take(MAX_ALERTS).collect(),
+        }
+    }
+
+    /// Reports until it is told to stop.
+    pub async fn run(self: Arc<Self>, portal: Portal, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = interval.tick() => (),
+            }
+            self.check_journal();
+            let status = self.status();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                reported = portal.status(&status) => {
+                    if let Err(error) = reported {
+                        tracing::debug!(%error, "the portal did not take the status");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A journal with failures is not ready: a flush that failed may have lost records (M2).
+    pub fn check_journal(&self) {
+        match self.shared.journal.failures().first() {
+            None => _ = self.shared.readiness.hold(READY_JOURNAL),
+            Some(failure) => _ = self.shared.readiness.fail(READY_JOURNAL, format!("stream {}: {}", failure.stream, failure.error)),
+        }
+    }
+}
