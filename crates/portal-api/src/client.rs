@@ -1,10 +1,13 @@
 //! A typed client of the REST API.
 
-use ids::{ApiTokenId, TenantId};
+use ids::{ApiKeyId, ApiTokenId, ApplicationId, SubscriptionId, TenantId};
 use reqwest::{Method, RequestBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{ApiToken, CreateToken, CreatedToken, List, Problem};
+use crate::{
+    ApiKey, ApiToken, Application, ChangeSubscription, CreateApplication, CreateKey, CreateSubscription, CreateToken, CreatedKey,
+    CreatedToken, List, PageQuery, Problem, RotateKey, Subscription, SubscriptionQuery,
+};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,17 +64,86 @@ impl Client {
         Err(ClientError::Problem(Box::new(problem)))
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         Ok(Self::succeed(self.request(Method::GET, path)).await?.json().await?)
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         Ok(Self::succeed(self.request(Method::POST, path).json(body)).await?.json().await?)
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
+    async fn delete(&self, path: &str) -> Result<(), ClientError> {
         Self::succeed(self.request(Method::DELETE, path)).await?;
         Ok(())
+    }
+
+    async fn query<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+        Ok(Self::succeed(self.request(Method::GET, path).query(query)).await?.json().await?)
+    }
+
+    /// `GET /api/v1/applications`.
+    pub async fn list_applications(&self, page: &PageQuery) -> Result<List<Application>, ClientError> {
+        self.query("/applications", page).await
+    }
+
+    /// `POST /api/v1/applications`.
+    pub async fn create_application(&self, body: &CreateApplication) -> Result<Application, ClientError> {
+        self.post("/applications", body).await
+    }
+
+    /// `GET /api/v1/applications/{application}`.
+    pub async fn get_application(&self, application: ApplicationId) -> Result<Application, ClientError> {
+        self.get(&format!("/applications/{application}")).await
+    }
+
+    /// `DELETE /api/v1/applications/{application}`.
+    pub async fn archive_application(&self, application: ApplicationId) -> Result<(), ClientError> {
+        self.delete(&format!("/applications/{application}")).await
+    }
+
+    /// `GET /api/v1/applications/{application}/keys`.
+    pub async fn list_keys(&self, application: ApplicationId) -> Result<List<ApiKey>, ClientError> {
+        self.get(&format!("/applications/{application}/keys")).await
+    }
+
+    /// `POST /api/v1/applications/{application}/keys`.
+    pub async fn create_key(&self, application: ApplicationId, body: &CreateKey) -> Result<CreatedKey, ClientError> {
+        self.post(&format!("/applications/{application}/keys"), body).await
+    }
+
+    /// `POST /api/v1/applications/{application}/keys/{key}/rotate`.
+    pub async fn rotate_key(&self, application: ApplicationId, key: ApiKeyId, body: &RotateKey) -> Result<CreatedKey, ClientError> {
+        self.post(&format!("/applications/{application}/keys/{key}/rotate"), body).await
+    }
+
+    /// `DELETE /api/v1/applications/{application}/keys/{key}`.
+    pub async fn revoke_key(&self, application: ApplicationId, key: ApiKeyId) -> Result<(), ClientError> {
+        self.delete(&format!("/applications/{application}/keys/{key}")).await
+    }
+
+    /// `GET /api/v1/subscriptions`.
+    pub async fn list_subscriptions(&self, query: &SubscriptionQuery) -> Result<List<Subscription>, ClientError> {
+        self.query("/subscriptions", query).await
+    }
+
+    /// `POST /api/v1/subscriptions`.
+    pub async fn create_subscription(&self, body: &CreateSubscription) -> Result<Subscription, ClientError> {
+        self.post("/subscriptions", body).await
+    }
+
+    /// `GET /api/v1/subscriptions/{subscription}`.
+    pub async fn get_subscription(&self, subscription: SubscriptionId) -> Result<Subscription, ClientError> {
+        self.get(&format!("/subscriptions/{subscription}")).await
+    }
+
+    /// `POST /api/v1/subscriptions/{subscription}/change`; answers the new subscription.
+    pub async fn change_subscription(&self, subscription: SubscriptionId, body: &ChangeSubscription) -> Result<Subscription, ClientError> {
+        self.post(&format!("/subscriptions/{subscription}/change"), body).await
+    }
+
+    /// `DELETE /api/v1/subscriptions/{subscription}`.
+    pub async fn cancel_subscription(&self, subscription: SubscriptionId) -> Result<(), ClientError> {
+        self.delete(&format!("/subscriptions/{subscription}")).await
     }
 
     /// `GET /api/v1/tokens`.

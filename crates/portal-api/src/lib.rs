@@ -3,13 +3,19 @@
 //! The server answers with these types and the client reads them, so they cannot drift apart. Unknown fields in answers are ignored, unknown
 //! fields in requests are refused.
 
+mod api_key;
 mod api_token;
+mod application;
 mod common;
+mod subscription;
 
 #[cfg(feature = "client")]
 mod client;
 
+pub use api_key::{ApiKey, CreateKey, CreatedKey, KeyMode, KeyStatus, RotateKey};
 pub use api_token::{ApiToken, CreateToken, CreatedToken};
+pub use application::{Application, CreateApplication};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};
+pub use subscription::{ChangeSubscription, CreateSubscription, Subscription, SubscriptionQuery, SubscriptionState};

@@ -10,15 +10,21 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 
+mod applications;
 pub mod call;
 mod document;
 pub mod extract;
+mod keys;
 pub mod problem;
+mod subscriptions;
 mod tokens;
 
 /// All endpoints below `/api/v1`, with their descriptions.
 fn documented() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(document::base()).nest("/api/v1", OpenApiRouter::new().merge(tokens::routes()))
+    OpenApiRouter::with_openapi(document::base()).nest(
+        "/api/v1",
+        OpenApiRouter::new().merge(applications::routes()).merge(keys::routes()).merge(subscriptions::routes()).merge(tokens::routes()),
+    )
 }
 
 /// All endpoints below `/api/v1`.
