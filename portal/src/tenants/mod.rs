@@ -128,6 +128,15 @@ pub async fn all(tx: &mut Tx, actor: &Actor, limit: i64, offset: i64) -> Result<
     store::all(tx, limit, offset).await
 }
 
+/// Says of an organization that its usage is made up, so that pages say so too. It is never taken back.
+pub async fn mark_demo(tx: &mut Tx, actor: &Actor, id: TenantId, now: Timestamp) -> Result<()> {
+    actor.require(Permission::Operate)?;
+    store::lock(tx, id).await?.ok_or_else(|| Error::not_found("This organization"))?;
+    store::mark_demo(tx, id).await?;
+    let entry = Entry { tenant: Some(id), action: "tenant.marked_demo", target: id.to_string(), ..Entry::default() };
+    audit::record(tx, actor, entry, now).await
+}
+
 /// The IANA time zones that may be chosen, by name.
 pub fn time_zones() -> Vec<String> {
     let mut names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).filter(|name| is_place(name)).collect();

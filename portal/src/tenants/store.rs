@@ -133,3 +133,8 @@ pub(super) async fn delete_member(tx: &mut Tx, tenant: TenantId, user: UserId) -
     sqlx::query!("DELETE FROM memberships WHERE tenant_id = $1 AND user_id = $2", tenant.uuid(), user.uuid()).execute(&mut **tx).await?;
     Ok(())
 }
+
+pub(super) async fn mark_demo(tx: &mut Tx, id: TenantId) -> Result<()> {
+    sqlx::query!("UPDATE tenants SET is_demo = true WHERE id = $1", id.uuid()).execute(&mut **tx).await?;
+    Ok(())
+}
