@@ -12,17 +12,17 @@ CREATE TABLE gateways (
     -- The namespaces that it serves; null for all.
     namespaces      uuid[],
     created_at      timestamptz NOT NULL,
-    revoked_at      timestamptz,
-    last_seen_at    timestamptz,
-    -- [gateway_control::status::GatewayStatus], the last one.
-    status          jsonb
+    revoked_at      timestamptz
 );
 
--- A journal is bound to the gateway that first spoke for it.
+-- A journal is bound to the gateway that first spoke for it. Each process has one journal; replicas share a gateway's credential.
 CREATE TABLE gateway_journals (
-    journal_id  uuid PRIMARY KEY,
-    gateway_id  uuid NOT NULL REFERENCES gateways (id),
-    bound_at    timestamptz NOT NULL
+    journal_id    uuid PRIMARY KEY,
+    gateway_id    uuid NOT NULL REFERENCES gateways (id),
+    bound_at      timestamptz NOT NULL,
+    last_seen_at  timestamptz,
+    -- [gateway_control::status::GatewayStatus], the last one.
+    status        jsonb
 );
 CREATE INDEX gateway_journals_gateway_idx ON gateway_journals (gateway_id);
 

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
 use calendar::{Clock, Timestamp};
 use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 
-use crate::{Config, api, control, db::Tx, error::Result, metrics::Metrics, policy::Feed, web};
+use crate::{
+    Config, api, control,
+    db::Tx,
+    error::Result,
+    metrics::{Metrics, count_requests},
+    policy::Feed,
+    web,
+};
 
 /// The largest body that an edge reads unless a route says otherwise.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -74,10 +81,11 @@ impl App {
 
 /// All that the portal serves on its one port.
 pub fn router(app: App) -> Router {
+    let counted = |edge| middleware::from_fn_with_state((app.clone(), edge), count_requests);
     Router::new()
-        .merge(web::router(&app))
-        .merge(api::router(&app))
-        .merge(control::router(&app))
+        .merge(web::router(&app).layer(counted("pages")))
+        .merge(api::router(&app).layer(counted("rest")))
+        .merge(control::router(&app).layer(counted("control")))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(web::failure::panicked))
         .layer(TraceLayer::new_for_http())

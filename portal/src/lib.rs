@@ -26,6 +26,7 @@ pub mod identity;
 pub mod jobs;
 pub mod mail;
 pub mod metrics;
+pub mod monitor;
 pub mod policy;
 pub mod random;
 pub mod server;

@@ -71,6 +71,16 @@ pub struct Metrics {
     pub policy_publish_seconds: Histogram,
     /// Gateways that watch the policy here.
     pub policy_watchers: Gauge,
+    /// Streams in which a segment has been missing for too long.
+    pub usage_gaps: Gauge,
+    /// Accepted usage rows that belong to nobody.
+    pub usage_unattributed_stored: Gauge,
+    /// Records that gateways hold and have not shipped, as they last reported.
+    pub gateway_unshipped_records: Gauge,
+    /// Jobs that are due and wait for a worker.
+    pub jobs_waiting: Gauge,
+    /// Jobs that failed and will be tried again.
+    pub jobs_failing: Gauge,
 }
 
 impl Default for Metrics {
@@ -94,6 +104,16 @@ impl Default for Metrics {
         registry.register("policy_publish_seconds", "Time of a round of the policy publisher", policy_publish_seconds.clone());
         let policy_watchers = Gauge::default();
         registry.register("policy_watchers", "Gateways that watch the policy here", policy_watchers.clone());
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let usage_gaps = gauge("usage_gaps", "Streams in which a segment has been missing for more than a minute");
+        let usage_unattributed_stored = gauge("usage_unattributed_stored", "Accepted usage rows that belong to nobody");
+        let gateway_unshipped_records = gauge("gateway_unshipped_records", "Records that gateways have not shipped, as last reported");
+        let jobs_waiting = gauge("jobs_waiting", "Jobs that are due and wait for a worker");
+        let jobs_failing = gauge("jobs_failing", "Jobs that failed and will be tried again");
         Self {
             registry: Arc::new(registry),
             http_requests,
@@ -105,6 +125,11 @@ impl Default for Metrics {
             policy_generation,
             policy_publish_seconds,
             policy_watchers,
+            usage_gaps,
+            usage_unattributed_stored,
+            gateway_unshipped_records,
+            jobs_waiting,
+            jobs_failing,
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::{
     App, app,
     error::{Error, Result},
-    policy, usage, worker,
+    monitor, policy, usage, worker,
 };
 
 /// How long requests that are under way may take once the process is to stop.
@@ -28,6 +28,8 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
     make_partitions(&app).await?;
     let publisher = tokio::spawn(policy::publish::run(app.clone()));
     let follower = tokio::spawn(policy::feed::follow(app.clone()));
+    let monitor = tokio::spawn(monitor::run(app.clone()));
+    let metrics = tokio::spawn(monitor::serve_metrics(app.clone()));
     let stop = app.shutdown.clone();
     let server = axum::serve(listener, app::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -43,6 +45,8 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
     app.shutdown.cancel();
     publisher.await.map_err(Error::internal)?;
     follower.await.map_err(Error::internal)?;
+    monitor.await.map_err(Error::internal)?;
+    metrics.await.map_err(Error::internal)??;
     if let Some(worker) = worker {
         worker.await.map_err(Error::internal)??;
     }

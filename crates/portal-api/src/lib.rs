@@ -7,6 +7,7 @@ mod api_key;
 mod api_token;
 mod application;
 mod common;
+mod gateway;
 mod subscription;
 
 #[cfg(feature = "client")]
@@ -18,4 +19,5 @@ pub use application::{Application, CreateApplication};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};
+pub use gateway::{CreateGateway, Gateway, GatewayInstance, IssuedGateway, RotateGateway};
 pub use subscription::{ChangeSubscription, CreateSubscription, Subscription, SubscriptionQuery, SubscriptionState};

@@ -14,6 +14,7 @@ mod applications;
 pub mod call;
 mod document;
 pub mod extract;
+mod gateways;
 mod keys;
 pub mod problem;
 mod subscriptions;
@@ -23,7 +24,12 @@ mod tokens;
 fn documented() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(document::base()).nest(
         "/api/v1",
-        OpenApiRouter::new().merge(applications::routes()).merge(keys::routes()).merge(subscriptions::routes()).merge(tokens::routes()),
+        OpenApiRouter::new()
+            .merge(applications::routes())
+            .merge(gateways::routes())
+            .merge(keys::routes())
+            .merge(subscriptions::routes())
+            .merge(tokens::routes()),
     )
 }
 

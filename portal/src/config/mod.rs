@@ -13,6 +13,8 @@ pub struct Config {
     pub database_connections: u32,
     /// `PORTAL_LISTEN`: the address to listen on; default `127.0.0.1:8080`.
     pub listen: std::net::SocketAddr,
+    /// `PORTAL_METRICS_LISTEN`: the address on which Prometheus reads `/metrics`; without it there is no such listener. Keep it off the public network.
+    pub metrics_listen: Option<std::net::SocketAddr>,
     /// `PORTAL_PUBLIC_URL`: how browsers reach the portal; default `http://` and the listening address. Cookies are `Secure` where it is https.
     pub public_url: Url,
     /// `PORTAL_GATEWAY_URL`: how callers reach the gateway; default `http://127.0.0.1:8081`.
@@ -66,6 +68,10 @@ impl Config {
             })?,
             database_connections: parse(&get, "PORTAL_DATABASE_CONNECTIONS", "a number", "20")?,
             listen,
+            metrics_listen: get("PORTAL_METRICS_LISTEN")
+                .filter(|text| !text.is_empty())
+                .map(|text| parse_text("PORTAL_METRICS_LISTEN", "an address and port like 127.0.0.1:9090", &text))
+                .transpose()?,
             public_url: parse(&get, "PORTAL_PUBLIC_URL", "a URL like https://portal.example.com", &format!("http://{listen}"))?,
             gateway_url: parse(&get, "PORTAL_GATEWAY_URL", "a URL like https://api.example.com", "http://127.0.0.1:8081")?,
             mail: MailConfig {
@@ -97,5 +103,9 @@ fn parse<T: FromStr>(
     default: &str,
 ) -> Result<T, ConfigError> {
     let text = get(name).filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned());
+    parse_text(name, expected, &text)
+}
+
+fn parse_text<T: FromStr>(name: &'static str, expected: &str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|_| ConfigError { name, reason: format!("`{text}` is not {expected}") })
 }

@@ -5,13 +5,12 @@
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    middleware,
     routing::{get, post},
 };
 use gateway_control::usage::MAX_BATCH_BYTES;
 use tower_http::decompression::RequestDecompressionLayer;
 
-use crate::{app::App, metrics::count_requests};
+use crate::app::App;
 
 pub mod call;
 mod json;
@@ -24,7 +23,7 @@ pub mod usage;
 const MAX_SMALL_BYTES: usize = 4 * 1024 * 1024;
 
 /// All endpoints below `/control/v1`.
-pub fn router(app: &App) -> Router<App> {
+pub fn router(_app: &App) -> Router<App> {
     let small = Router::new()
         .route("/control/v1/policy", get(policy::watch))
         .route("/control/v1/leases", post(lease::exchange))
@@ -35,5 +34,5 @@ pub fn router(app: &App) -> Router<App> {
         .route("/control/v1/usage", post(usage::accept))
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
         .layer(RequestDecompressionLayer::new());
-    small.merge(large).layer(middleware::from_fn_with_state((app.clone(), "control"), count_requests))
+    small.merge(large)
 }

@@ -30,6 +30,10 @@ pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 86_400);
 pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(86_400);
 /// A gateway that has been silent for longer is shown as away.
 pub const LIVE_WITHIN: Duration = Duration::from_secs(15);
+/// The most bad entries and alerts that are kept of a status.
+const MAX_REPORTED: usize = 100;
+/// The longest text that is kept of a status.
+const MAX_REPORTED_CHARS: usize = 500;
 /// The most journals that a gateway may bind: a folder that was lost needs a new one, which is rare.
 const MAX_JOURNALS: i64 = 1000;
 
@@ -50,16 +54,39 @@ pub struct Gateway {
     pub revoked_at: Option<Timestamp>,
     /// Until when the credential before the last rotation works.
     pub previous_until: Option<Timestamp>,
-    /// When it was last heard of.
+    /// Its processes, by when they were last heard of, newest first.
+    pub instances: Vec<Instance>,
+}
+
+/// A process of a gateway, known by its journal. Replicas share the gateway's credential and have a journal each.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// The journal that it writes.
+    pub journal: JournalId,
+    /// When it spoke for the journal first.
+    pub bound_at: Timestamp,
+    /// When it last reported.
     pub last_seen_at: Option<Timestamp>,
     /// What it last said of itself.
     pub status: Option<GatewayStatus>,
 }
 
-impl Gateway {
-    /// Whether it was heard of within the last seconds.
+impl Instance {
+    /// Whether it reported within the last seconds.
     pub fn is_live(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_none() && self.last_seen_at.is_some_and(|seen| now.since(seen) <= LIVE_WITHIN)
+        self.last_seen_at.is_some_and(|seen| now.since(seen) <= LIVE_WITHIN)
+    }
+}
+
+impl Gateway {
+    /// Whether any of its processes reported within the last seconds.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.instances.iter().any(|instance| instance.is_live(now))
+    }
+
+    /// When any of its processes last reported.
+    pub fn last_seen_at(&self) -> Option<Timestamp> {
+        self.instances.iter().filter_map(|instance| instance.last_seen_at).max()
     }
 }
 
@@ -116,8 +143,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, input: CreateGateway, now: Times
         created_at: now,
         revoked_at: None,
         previous_until: None,
-        last_seen_at: None,
-        status: None,
+        instances: Vec::new(),
     };
     store::insert(tx, &gateway, &credential.digest())
         .await
@@ -139,6 +165,28 @@ async fn checked_namespaces(tx: &mut Tx, namespaces: Option<Vec<NamespaceId>>) -
         Some(unknown) => Err(Error::invalid("namespaces", format!("The namespace {unknown} does not exist."))),
         None => Ok(Some(namespaces)),
     }
+}
+
+/// Reads what an operator wrote: names or ids of namespaces, between commas, blanks or line ends. Nothing means every namespace.
+pub async fn read_namespaces(tx: &mut Tx, actor: &Actor, text: &str) -> Result<Option<Vec<NamespaceId>>> {
+    actor.require(Permission::Operate)?;
+    let words: Vec<&str> =
+        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).take(MAX_NAMESPACES + 1).collect();
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let named = store::namespaces_by_name(tx, &words).await?;
+    let namespaces = words.iter().map(|word| {
+        let unknown = || Error::invalid("namespaces", format!("There is no namespace `{word}`."));
+        named.get(*word).copied().or_else(|| word.parse().ok()).ok_or_else(unknown)
+    });
+    Ok(Some(namespaces.collect::<Result<_>>()?))
+}
+
+/// The names of namespaces, for people.
+pub async fn namespace_names(tx: &mut Tx, actor: &Actor, namespaces: &[NamespaceId]) -> Result<Vec<String>> {
+    actor.require(Permission::Operate)?;
+    store::namespace_names(tx, namespaces).await
 }
 
 /// Issues a new credential. The one that it replaces works for `overlap` more, so that the gateway can be restarted without an outage; zero ends it
@@ -238,7 +286,12 @@ fn own(gateway: &Authenticated, owner: GatewayId) -> Result<()> {
 /// Takes what a gateway says of itself.
 pub async fn record_status(tx: &mut Tx, gateway: &Authenticated, mut status: GatewayStatus, now: Timestamp) -> Result<()> {
     bind_journal(tx, gateway, status.journal_id, now).await?;
-    status.bad_entries.truncate(100);
-    status.alerts.truncate(100);
-    store::set_status(tx, gateway.id, &status, now).await
+    status.bad_entries.truncate(MAX_REPORTED);
+    status.alerts.truncate(MAX_REPORTED);
+    let texts = status.bad_entries.iter_mut().flat_map(|bad| [&mut bad.entry, &mut bad.reason]).chain(&mut status.alerts);
+    for text in texts.chain([&mut status.version]) {
+        // `jsonb` cannot hold U+0000, and pages show sentences, not novels.
+        *text = text.chars().filter(|c| *c != '\0').take(MAX_REPORTED_CHARS).collect();
+    }
+    store::set_status(tx, &status, now).await
 }

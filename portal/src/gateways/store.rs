@@ -1,10 +1,12 @@
 //! All SQL of this domain.
 
+use std::collections::HashMap;
+
 use calendar::Timestamp;
 use gateway_control::{credential::KeyDigest, status::GatewayStatus};
 use ids::{GatewayId, JournalId, NamespaceId, Uuid};
 
-use super::{Authenticated, Gateway};
+use super::{Authenticated, Gateway, Instance};
 use crate::{db::Tx, error::Result};
 
 #[derive(Debug)]
@@ -16,23 +18,19 @@ struct Row {
     created_at: Timestamp,
     revoked_at: Option<Timestamp>,
     previous_until: Option<Timestamp>,
-    last_seen_at: Option<Timestamp>,
-    status: Option<serde_json::Value>,
 }
 
-impl From<Row> for Gateway {
-    fn from(row: Row) -> Self {
-        Self {
-            id: GatewayId::from_uuid(row.id),
-            name: row.name,
-            hint: row.hint,
-            namespaces: row.namespaces.map(namespaces),
-            created_at: row.created_at,
-            revoked_at: row.revoked_at,
-            previous_until: row.previous_until,
-            last_seen_at: row.last_seen_at,
-            // A status of a format that this version cannot read is shown as none.
-            status: row.status.and_then(|status| serde_json::from_value::<GatewayStatus>(status).ok()),
+impl Row {
+    fn into_gateway(self, instances: Vec<Instance>) -> Gateway {
+        Gateway {
+            id: GatewayId::from_uuid(self.id),
+            name: self.name,
+            hint: self.hint,
+            namespaces: self.namespaces.map(namespaces),
+            created_at: self.created_at,
+            revoked_at: self.revoked_at,
+            previous_until: self.previous_until,
+            instances,
         }
     }
 }
@@ -75,23 +73,68 @@ pub(super) async fn first_unknown_namespace(tx: &mut Tx, namespaces: &[Namespace
 pub(super) async fn list(tx: &mut Tx) -> Result<Vec<Gateway>> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT id, name, hint, namespaces, created_at, revoked_at, previous_until, last_seen_at, status
+        "SELECT id, name, hint, namespaces, created_at, revoked_at, previous_until
          FROM gateways ORDER BY revoked_at IS NOT NULL, lower(name), id LIMIT 1000"
     )
     .fetch_all(&mut **tx)
     .await?;
-    Ok(rows.into_iter().map(Gateway::from).collect())
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let mut instances = instances(tx, &ids).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let own = instances.remove(&row.id).unwrap_or_default();
+            row.into_gateway(own)
+        })
+        .collect())
 }
 
 pub(super) async fn get(tx: &mut Tx, id: GatewayId) -> Result<Option<Gateway>> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT id, name, hint, namespaces, created_at, revoked_at, previous_until, last_seen_at, status FROM gateways WHERE id = $1",
+        "SELECT id, name, hint, namespaces, created_at, revoked_at, previous_until FROM gateways WHERE id = $1",
         id.uuid()
     )
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.map(Gateway::from))
+    let mut instances = instances(tx, &[id.uuid()]).await?;
+    Ok(row.map(|row| {
+        let own = instances.remove(&row.id).unwrap_or_default();
+        row.into_gateway(own)
+    }))
+}
+
+async fn instances(tx: &mut Tx, gateways: &[Uuid]) -> Result<HashMap<Uuid, Vec<Instance>>> {
+    let rows = sqlx::query!(
+        "SELECT gateway_id, journal_id, bound_at, last_seen_at, status FROM gateway_journals
+         WHERE gateway_id = ANY($1) ORDER BY last_seen_at DESC NULLS LAST, journal_id",
+        gateways
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut instances: HashMap<Uuid, Vec<Instance>> = HashMap::new();
+    for row in rows {
+        instances.entry(row.gateway_id).or_default().push(Instance {
+            journal: JournalId::from_uuid(row.journal_id),
+            bound_at: row.bound_at,
+            last_seen_at: row.last_seen_at,
+            // A status of a format that this version cannot read is shown as none.
+            status: row.status.and_then(|status| serde_json::from_value::<GatewayStatus>(status).ok()),
+        });
+    }
+    Ok(instances)
+}
+
+pub(super) async fn namespaces_by_name(tx: &mut Tx, names: &[&str]) -> Result<HashMap<String, NamespaceId>> {
+    let rows = sqlx::query!("SELECT id, namespace FROM tenants WHERE namespace = ANY($1)", names as &[&str]).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|row| (row.namespace, NamespaceId::from_uuid(row.id))).collect())
+}
+
+pub(super) async fn namespace_names(tx: &mut Tx, namespaces: &[NamespaceId]) -> Result<Vec<String>> {
+    let names = sqlx::query_scalar!("SELECT namespace FROM tenants WHERE id = ANY($1) ORDER BY namespace", &uuids(namespaces))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(names)
 }
 
 pub(super) async fn get_for_update(tx: &mut Tx, id: GatewayId) -> Result<Option<Gateway>> {
@@ -159,9 +202,14 @@ pub(super) async fn insert_journal(tx: &mut Tx, journal: JournalId, gateway: Gat
     Ok(())
 }
 
-pub(super) async fn set_status(tx: &mut Tx, id: GatewayId, status: &GatewayStatus, now: Timestamp) -> Result<()> {
-    sqlx::query!("UPDATE gateways SET status = $2, last_seen_at = $3 WHERE id = $1", id.uuid(), serde_json::to_value(status)?, now)
-        .execute(&mut **tx)
-        .await?;
+pub(super) async fn set_status(tx: &mut Tx, status: &GatewayStatus, now: Timestamp) -> Result<()> {
+    sqlx::query!(
+        "UPDATE gateway_journals SET status = $2, last_seen_at = $3 WHERE journal_id = $1",
+        status.journal_id.uuid(),
+        serde_json::to_value(status)?,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }

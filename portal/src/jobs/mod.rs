@@ -55,3 +55,17 @@ pub async fn enqueue_when<J: Job>(tx: &mut Tx, job: &J, when: When, now: Timesta
     let inserted = store::insert(tx, id, J::KIND, &serde_json::to_value(job)?, when.unique_key.as_deref(), run_at, now).await?;
     Ok(inserted.then_some(id))
 }
+
+/// What the queue holds that should not stay there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Jobs that are due and wait for a worker.
+    pub waiting: i64,
+    /// Jobs that failed and will be tried again.
+    pub failing: i64,
+}
+
+/// How far behind the workers are.
+pub async fn backlog(tx: &mut Tx, now: Timestamp) -> Result<Backlog> {
+    store::backlog(tx, now).await
+}

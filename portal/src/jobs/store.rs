@@ -5,6 +5,7 @@ use ids::{JobId, Uuid};
 use serde_json::Value;
 use sqlx::PgPool;
 
+use super::Backlog;
 use crate::{db::Tx, error::Result};
 
 /// A job that this process holds the lease of. `attempt` fences it: who lost the lease to another attempt can no longer finish the job.
@@ -96,4 +97,17 @@ pub(super) async fn remove_finished(tx: &mut Tx, succeeded_before: Timestamp, fa
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected())
+}
+
+pub(super) async fn backlog(tx: &mut Tx, now: Timestamp) -> Result<Backlog> {
+    let backlog = sqlx::query_as!(
+        Backlog,
+        r#"SELECT count(*) FILTER (WHERE run_at <= $1 AND (locked_until IS NULL OR locked_until <= $1)) AS "waiting!",
+                  count(*) FILTER (WHERE last_error IS NOT NULL) AS "failing!"
+           FROM jobs WHERE finished_at IS NULL"#,
+        now
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(backlog)
 }

@@ -1,0 +1,69 @@
+//! Looks at what no request passes by, every [`INTERVAL`], and serves the metrics.
+
+use std::time::Duration;
+
+use axum::{Router, routing::get};
+use tokio::net::TcpListener;
+
+use crate::{
+    App,
+    error::{Error, Result},
+    gateways,
+    identity::Actor,
+    jobs,
+    usage::streams,
+};
+
+/// From one look to the next.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// Keeps the gauges until the process stops, and raises alerts in the log.
+pub async fn run(app: App) {
+    loop {
+        if let Err(error) = look(&app).await {
+            tracing::warn!(?error, "the gauges could not be read; trying again");
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+/// One look.
+pub async fn look(app: &App) -> Result<()> {
+    let now = app.now();
+    let actor = Actor::system();
+    let mut tx = app.begin().await?;
+    let gaps: Vec<_> = streams::list(&mut tx, &actor).await?.into_iter().filter(|stream| stream.alerts(now)).collect();
+    for stream in &gaps {
+        tracing::error!(
+            gateway = %stream.gateway, journal = %stream.journal, stream = stream.stream, accepted_through = stream.accepted_through,
+            missing = stream.gap.map(|gap| gap.missing), "segments of usage have been missing for more than a minute"
+        );
+    }
+    let unattributed = streams::unattributed(&mut tx, &actor).await?;
+    let gateways = gateways::list(&mut tx, &actor).await?;
+    let statuses = gateways.iter().flat_map(|gateway| &gateway.instances).filter_map(|instance| instance.status.as_ref());
+    let unshipped: u64 = statuses.map(|status| status.unshipped_records).sum();
+    let backlog = jobs::backlog(&mut tx, now).await?;
+    tx.commit().await?;
+    let metrics = &app.metrics;
+    metrics.usage_gaps.set(i64::try_from(gaps.len()).unwrap_or(i64::MAX));
+    metrics.usage_unattributed_stored.set(i64::try_from(unattributed.rows).unwrap_or(i64::MAX));
+    metrics.gateway_unshipped_records.set(i64::try_from(unshipped).unwrap_or(i64::MAX));
+    metrics.jobs_waiting.set(backlog.waiting);
+    metrics.jobs_failing.set(backlog.failing);
+    Ok(())
+}
+
+/// Serves `/metrics` on a listener of its own where one is configured, until the process stops.
+pub async fn serve_metrics(app: App) -> Result<()> {
+    let Some(address) = app.config.metrics_listen else { return Ok(()) };
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| Error::internal(anyhow::anyhow!("cannot listen on {address} (PORTAL_METRICS_LISTEN): {error}")))?;
+    let registry = app.metrics.registry();
+    let router: Router = Router::new().route("/metrics", get(async move || telemetry::metrics::render(&registry)));
+    axum::serve(listener, router).with_graceful_shutdown(app.shutdown.clone().cancelled_owned()).await.map_err(Error::internal)
+}
