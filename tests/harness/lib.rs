@@ -1,8 +1,11 @@
 //! What stories and house rules share.
 
 pub mod browser;
+pub mod page;
 pub mod repository;
 pub mod stack;
+pub mod visitor;
+pub mod wait;
 
 use std::path::PathBuf;
 

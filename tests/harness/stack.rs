@@ -1,16 +1,21 @@
 //! A whole stack of its own for a story, in a temporary folder and on free ports.
 
-use std::path::PathBuf;
+use std::{fs, path::Path};
 
 use anyhow::Context;
 use devstack::{
     ports::Ports,
     stack::{Options, Silent, Stack},
 };
+use sqlx::PgPool;
 use tempfile::TempDir;
+
+use crate::visitor::Visitor;
 
 /// The password of the demo accounts in stories.
 pub const PASSWORD: &str = "a-password-of-the-stories";
+/// How many lines of each log a failure shows.
+const LOG_LINES: usize = 25;
 
 /// A running stack and its folder. The folder is removed when this is dropped.
 #[derive(Debug)]
@@ -25,27 +30,61 @@ pub fn folder() -> anyhow::Result<TempDir> {
     tempfile::Builder::new().prefix("tollkeeper-story-").tempdir_in("/tmp").context("cannot create a temporary folder")
 }
 
-fn options(data_dir: PathBuf, demo: bool) -> Options {
-    Options { data_dir, database_url: None, ports: Ports::FREE, demo, password: PASSWORD.to_owned(), fresh: false }
+impl Story {
+    /// Starts a stack with the demo, lets the story happen, and stops the stack, which must go well. A failure shows the ends of the logs.
+    pub async fn tell(happening: impl AsyncFnOnce(&mut Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let folder = folder()?;
+        let options = Options {
+            data_dir: folder.path().to_owned(),
+            database_url: None,
+            ports: Ports::FREE,
+            demo: true,
+            password: PASSWORD.to_owned(),
+            fresh: false,
+        };
+        let stack = Stack::start(&options, &mut Silent).await.with_context(|| logs(folder.path()))?;
+        let mut story = Self { stack, folder };
+        let outcome = happening(&mut story).await;
+        let stopped = story.stack.stop().await;
+        outcome.and(stopped).with_context(|| logs(story.folder.path()))
+    }
+
+    /// The portal's address.
+    pub fn portal(&self) -> String {
+        self.stack.portal_url()
+    }
+
+    /// The gateway's address.
+    pub fn gateway(&self) -> String {
+        self.stack.gateway_url()
+    }
+
+    /// Somebody new, with a verified address.
+    pub async fn newcomer(&self, name: &str, email: &str) -> anyhow::Result<Visitor> {
+        Visitor::sign_up(&self.portal(), name, email, PASSWORD).await
+    }
+
+    /// The operator of the installation.
+    pub async fn operator(&self) -> anyhow::Result<Visitor> {
+        Visitor::signed_in(&self.portal(), devstack::seed::OPERATOR_EMAIL, PASSWORD).await
+    }
+
+    /// The database, to compare what people see with what is stored.
+    pub async fn database(&self) -> anyhow::Result<PgPool> {
+        Ok(PgPool::connect(&self.stack.database_url).await?)
+    }
 }
 
-impl Story {
-    /// Starts a stack with the demo.
-    pub async fn with_demo() -> anyhow::Result<Self> {
-        let folder = folder()?;
-        let stack = Stack::start(&options(folder.path().to_owned(), true), &mut Silent).await?;
-        Ok(Self { stack, folder })
+/// The ends of all logs below a data folder.
+pub fn logs(data: &Path) -> String {
+    let mut text = String::new();
+    let entries = fs::read_dir(data.join("logs")).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let log = fs::read(&path).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        let shown = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n    ");
+        text.push_str(&format!("the end of {}:\n    {shown}\n", path.display()));
     }
-
-    /// Stops the stack and starts it again on the same folder, as a second `tollkeeper up` does.
-    pub async fn restart(self) -> anyhow::Result<Self> {
-        self.stack.stop().await?;
-        let stack = Stack::start(&options(self.folder.path().to_owned(), true), &mut Silent).await?;
-        Ok(Self { stack, folder: self.folder })
-    }
-
-    /// Stops everything, which must go well.
-    pub async fn end(self) -> anyhow::Result<()> {
-        self.stack.stop().await
-    }
+    text
 }

@@ -11,7 +11,8 @@ use portal::{
 use crate::data_dir::DataDir;
 
 const NAME: &str = "local";
-const SECRET: &str = "gateway-credential";
+/// The name of the file that keeps it.
+pub(crate) const SECRET: &str = "gateway-credential";
 
 /// The credential with which the stack's gateway speaks to the portal.
 pub async fn ensure(app: &App, data: &DataDir) -> anyhow::Result<String> {

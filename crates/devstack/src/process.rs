@@ -66,16 +66,21 @@ impl Process {
         lines.into_iter().rev().map(|line| format!("    {line}\n")).collect()
     }
 
-    /// Asks it to stop by `signal`, and kills it when `patience` is over.
+    /// Asks it to stop by `signal`, and kills it when `patience` is over. A process that does not end well says so by its status, which is an error.
     pub async fn stop(mut self, signal: Signal, patience: Duration) -> anyhow::Result<()> {
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             kill_process(pid, signal).with_context(|| format!("cannot stop the {}", self.name))?;
         }
-        if tokio::time::timeout(patience, self.child.wait()).await.is_err() {
+        let Ok(status) = tokio::time::timeout(patience, self.child.wait()).await else {
             self.child.kill().await?;
             bail!("the {} did not stop within {} s and was killed; its log is {}", self.name, patience.as_secs(), self.log.display());
+        };
+        fs::remove_file(&self.id_file).with_context(|| format!("cannot remove {}", self.id_file.display()))?;
+        let status = status?;
+        if !status.success() {
+            bail!("the {} did not end well ({status}); its log is {}:\n{}", self.name, self.log.display(), self.last_lines());
         }
-        fs::remove_file(&self.id_file).with_context(|| format!("cannot remove {}", self.id_file.display()))
+        Ok(())
     }
 
     /// Kills it as a crash would (`kill -9`), for tests. Its id file stays behind, as it does then.

@@ -62,6 +62,15 @@ impl Progress for Silent {
     fn done(&mut self, _note: &str) {}
 }
 
+/// A part that can be killed and started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Pages, REST, gateway control and the worker.
+    Portal,
+    /// The data plane.
+    Gateway,
+}
+
 /// The running stack.
 #[derive(Debug)]
 pub struct Stack {
@@ -134,24 +143,17 @@ impl Stack {
         app.pool.close().await;
 
         progress.started("Portal");
-        let mut command = Command::new(binary("portal")?);
-        command.args(["serve", "--with-worker"]).envs(environment);
-        let mut portal = Process::spawn("portal", command, data.root())?;
-        if let Err(error) = wait_until_ready(&mut portal, ports.portal).await {
-            portal.stop(Signal::TERM, STOP_PATIENCE).await?;
-            return Err(error);
-        }
+        let portal = start_portal(&data, ports, &database_url).await?;
         progress.done("");
 
         progress.started("Gateway");
-        let mut command = Command::new(binary("metering-gateway")?);
-        command.envs(gateway_environment(&data, ports, &credential));
-        let mut gateway = Process::spawn("gateway", command, data.root())?;
-        if let Err(error) = wait_until_ready(&mut gateway, ports.gateway_admin).await {
-            gateway.stop(Signal::TERM, STOP_PATIENCE).await?;
-            portal.stop(Signal::TERM, STOP_PATIENCE).await?;
-            return Err(error);
-        }
+        let gateway = match start_gateway(&data, ports, &credential).await {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                portal.stop(Signal::TERM, STOP_PATIENCE).await?;
+                return Err(error);
+            }
+        };
         progress.done("");
         Ok(Self { postgres: None, portal, gateway, demo_api, data, ports, database_url, seed })
     }
@@ -182,6 +184,26 @@ impl Stack {
             [&self.portal, &self.gateway].into_iter().filter_map(|process| Some((process.name(), process.id()?))).collect();
         ids.extend(self.postgres.as_mut().and_then(|postgres| Some(("postgres", postgres.process().id()?))));
         ids
+    }
+
+    /// Kills a part as a crash would (`kill -9`), for stories of outages.
+    pub async fn kill(&mut self, part: Part) -> anyhow::Result<()> {
+        match part {
+            Part::Portal => self.portal.kill_now().await,
+            Part::Gateway => self.gateway.kill_now().await,
+        }
+    }
+
+    /// Starts a part again that was killed, and waits until it is ready.
+    pub async fn revive(&mut self, part: Part) -> anyhow::Result<()> {
+        match part {
+            Part::Portal => self.portal = start_portal(&self.data, self.ports, &self.database_url).await?,
+            Part::Gateway => {
+                let credential = self.data.secret(gateway_credential::SECRET)?.context("the gateway has no credential")?;
+                self.gateway = start_gateway(&self.data, self.ports, &credential).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until a part ends by itself, which it should not; the error says which one and shows the end of its log.
@@ -217,6 +239,28 @@ impl Stack {
             None => Ok(()),
         };
         gateway.and(portal).and(demo_api).and(postgres)
+    }
+}
+
+async fn start_portal(data: &DataDir, ports: Ports, database_url: &str) -> anyhow::Result<Process> {
+    let mut command = Command::new(binary("portal")?);
+    command.args(["serve", "--with-worker"]).envs(portal_environment(database_url, ports));
+    ready_or_stopped(Process::spawn("portal", command, data.root())?, ports.portal).await
+}
+
+async fn start_gateway(data: &DataDir, ports: Ports, credential: &str) -> anyhow::Result<Process> {
+    let mut command = Command::new(binary("metering-gateway")?);
+    command.envs(gateway_environment(data, ports, credential));
+    ready_or_stopped(Process::spawn("gateway", command, data.root())?, ports.gateway_admin).await
+}
+
+async fn ready_or_stopped(mut process: Process, port: u16) -> anyhow::Result<Process> {
+    match wait_until_ready(&mut process, port).await {
+        Ok(()) => Ok(process),
+        Err(error) => {
+            process.stop(Signal::TERM, STOP_PATIENCE).await?;
+            Err(error)
+        }
     }
 }
 
