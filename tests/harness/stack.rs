@@ -66,7 +66,7 @@ impl Story {
 
     /// The operator of the installation.
     pub async fn operator(&self) -> anyhow::Result<Visitor> {
-        Visitor::signed_in(&self.portal(), devstack::seed::OPERATOR_EMAIL, PASSWORD).await
+        Visitor::signed_in(&self.portal(), devstack::seed::OPERATOR, PASSWORD).await
     }
 
     /// The database, to compare what people see with what is stored.
