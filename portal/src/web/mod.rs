@@ -27,6 +27,7 @@ pub mod form;
 pub mod health;
 mod invoices;
 mod mailbox;
+mod overview;
 pub mod plan_text;
 mod reset;
 mod security;
@@ -45,6 +46,7 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(sign_in::routes())
         .merge(reset::routes())
         .merge(mailbox::routes())
+        .merge(overview::routes())
         .merge(usage::routes())
         .merge(invoices::routes())
         .merge(admin_invoices::routes())
