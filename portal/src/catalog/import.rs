@@ -126,6 +126,15 @@ pub async fn upload(tx: &mut Tx, actor: &Actor, id: SpecId, now: Timestamp) -> R
         .ok_or_else(|| Error::new(Kind::NotFound, "This upload is gone; please upload the document again."))
 }
 
+/// Forgets the documents that the actor uploaded and has confirmed.
+pub async fn discard_uploads(tx: &mut Tx, actor: &Actor, now: Timestamp) -> Result<()> {
+    actor.require(Permission::Operate)?;
+    match actor.user_id() {
+        Some(user) => store::delete_uploads(tx, user, now).await,
+        None => Ok(()),
+    }
+}
+
 /// What an import would do, without doing it.
 pub async fn preview(tx: &mut Tx, actor: &Actor, slug: &str, document: &Document) -> Result<Preview> {
     actor.require(Permission::Operate)?;

@@ -242,7 +242,7 @@ pub(super) fn first_sentence(markdown: &str) -> String {
 }
 
 /// At most so many characters; what is cut ends in an ellipsis.
-pub(super) fn shorten(text: &str, max: usize) -> String {
+pub(crate) fn shorten(text: &str, max: usize) -> String {
     if text.chars().count() <= max {
         return text.to_owned();
     }

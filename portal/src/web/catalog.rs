@@ -5,7 +5,7 @@ use axum::{
     Router,
     extract::{Path, Query},
     response::Html,
-    routing::get,
+    routing::{get, post},
 };
 use serde::Deserialize;
 use tower_http::compression::CompressionLayer;
@@ -40,6 +40,7 @@ pub fn routes() -> Router<App> {
         .route("/catalog", get(index))
         .route("/catalog/{slug}", get(show))
         .route("/catalog/{slug}/reference", get(reference::show))
+        .route("/catalog/{slug}/try-it", post(reference::try_it))
         .route("/pricing", get(pricing))
         .merge(document)
 }

@@ -4,7 +4,7 @@
 
 use axum::{
     Router,
-    http::{Uri, header},
+    http::{StatusCode, Uri, header},
     middleware,
     response::{IntoResponse, Response},
 };
@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod admin_invoices;
+mod admin_products;
 mod admin_tenants;
 pub mod assets;
 pub mod call;
@@ -42,6 +43,7 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(health::routes())
         .merge(assets::routes())
         .merge(catalog::routes())
+        .merge(admin_products::routes())
         .merge(sign_up::routes())
         .merge(sign_in::routes())
         .merge(reset::routes())
@@ -70,6 +72,11 @@ pub const NO_STORE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-sto
 /// A form that has not been sent yet has no error to show.
 pub fn no_error() -> Error {
     Error::new(Kind::Invalid, "")
+}
+
+/// The status of a page with a form: that of what is wrong with it, if anything is.
+pub fn form_status(error: &Error) -> StatusCode {
+    if error.public.is_empty() { StatusCode::OK } else { failure::status_of(error.kind) }
 }
 
 /// Whether the person can mend it where they are: the form is shown again, with what they entered.
