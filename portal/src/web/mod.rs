@@ -16,6 +16,8 @@ use crate::{
 };
 
 mod admin_invoices;
+mod admin_meters;
+mod admin_plans;
 mod admin_products;
 mod admin_tenants;
 pub mod assets;
@@ -44,6 +46,8 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(assets::routes())
         .merge(catalog::routes())
         .merge(admin_products::routes())
+        .merge(admin_plans::routes())
+        .merge(admin_meters::routes())
         .merge(sign_up::routes())
         .merge(sign_in::routes())
         .merge(reset::routes())
