@@ -356,6 +356,25 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_is_flushed_before_it_is_offered() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (Opened { journal, mut writers, .. }, flushed) = with_failing_disk(dir.path(), Arc::new(AtomicU32::new(0)));
+        let receipt = writers[0].admit().unwrap();
+        writers[0].append(receipt, &USAGE).unwrap();
+        assert!(writers[0].seal(1));
+        let shared = journal.clone();
+        let log = flushed.clone();
+        let path = dir.path().join("0/0000000000000000.seg");
+        journal.on_sealed(move || {
+            assert_eq!(shared.pending(0, 0, 1).len(), 1);
+            let inode = path.metadata().map(|metadata| metadata.ino()).ok();
+            assert_eq!(lock(&log).last().copied(), inode, "the sealed file was the last to be flushed");
+        });
+        assert_eq!(journal.tend(2).sealed, 1);
+    }
+
+    #[test]
     fn receipt_numbers_stop_at_the_ceiling_that_is_on_the_disk() {
         let dir = tempfile::tempdir().unwrap();
         let failing = Arc::new(AtomicU32::new(0));

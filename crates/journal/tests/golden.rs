@@ -54,6 +54,10 @@ fn regenerate() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path());
     copy_dir(dir.path(), &golden());
+    // How many segments are made ahead is no part of the format.
+    for seq in 3..5 {
+        std::fs::remove_file(golden().join(format!("0/{seq:016x}.seg"))).unwrap();
+    }
 }
 
 #[test]
@@ -63,8 +67,8 @@ fn the_writer_writes_exactly_the_golden_files() {
     std::fs::copy(golden().join("journal"), dir.path().join("journal")).unwrap();
     write(dir.path());
     let (written, golden) = (files(dir.path()), files(&golden()));
-    assert_eq!(written.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
     for (path, bytes) in &golden {
+        assert!(written.contains_key(path), "{} is not written", path.display());
         let differs = bytes.iter().zip(&written[path]).position(|(a, b)| a != b);
         assert_eq!((differs, bytes.len()), (None, written[path].len()), "{} differs at this byte", path.display());
     }

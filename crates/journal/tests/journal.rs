@@ -119,6 +119,7 @@ fn admission_is_refused_before_the_bound_and_every_admitted_call_has_room() {
             Ok(receipt) => receipts.push(receipt),
             Err(full) => break full,
         }
+        assert!(receipts.len() < 1000, "the bound does not hold");
     };
     assert_eq!(full, Full::DiskBound);
     let slots = (8192 - 256) / MAX_RECORD_BYTES;
@@ -128,6 +129,7 @@ fn admission_is_refused_before_the_bound_and_every_admitted_call_has_room() {
     let mut interim = 0;
     while writer.append_interim(&mut receipts[0], &largest(0)).is_ok() {
         interim += 1;
+        assert!(interim < 1000, "the bound does not hold");
     }
     assert_eq!(interim, slots);
     let admitted = receipts.len();
@@ -150,9 +152,13 @@ fn a_journal_at_its_bound_opens_to_be_shipped() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { disk_bound_bytes: 4 * 8192, ..small() };
     let Opened { journal, mut writers, .. } = open(dir.path(), config.clone());
+    // Far more calls than there is room for, so that a bound that does not hold fails the test and not the disk.
+    let mut calls = 0;
     while let Ok(receipt) = writers[0].admit() {
         writers[0].append(receipt, &largest(1)).unwrap();
         journal.tend(NEW_YEAR);
+        calls += 1;
+        assert!(calls < 1000, "the bound does not hold");
     }
     let appended = journal.stats().appended_records;
     drop((journal, writers));
