@@ -1,6 +1,6 @@
 //! API keys: issued, rotated, revoked. The text is shown once; only its digest is stored.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use calendar::Timestamp;
 use gateway_control::credential::{Credential, CredentialKind};
@@ -190,6 +190,12 @@ pub async fn list(tx: &mut Tx, actor: &Actor, of: Of) -> Result<Vec<ApiKey>> {
     actor.require(Permission::View(of.tenant))?;
     store::get(tx, of.tenant, of.application).await?.ok_or_else(super::not_found)?;
     store::keys(tx, of).await
+}
+
+/// How many keys of each application work.
+pub async fn live_counts(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp) -> Result<BTreeMap<ApplicationId, usize>> {
+    actor.require(Permission::View(tenant))?;
+    store::live_key_counts(tx, tenant, now).await
 }
 
 /// Revokes a key. Revoking it again changes nothing.

@@ -1,5 +1,7 @@
 //! All SQL of this domain. Every statement names the tenant.
 
+use std::collections::BTreeMap;
+
 use calendar::Timestamp;
 use ids::{ApiKeyId, ApplicationId, TenantId, UserId};
 
@@ -180,6 +182,19 @@ pub(super) async fn keys(tx: &mut Tx, of: Of) -> Result<Vec<ApiKey>> {
         })
     })
     .collect()
+}
+
+pub(super) async fn live_key_counts(tx: &mut Tx, tenant: TenantId, now: Timestamp) -> Result<BTreeMap<ApplicationId, usize>> {
+    let rows = sqlx::query!(
+        r#"SELECT application_id, count(*) AS "count!" FROM api_keys
+           WHERE tenant_id = $1 AND purpose = 'application' AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+           GROUP BY application_id"#,
+        tenant.uuid(),
+        now,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (ApplicationId::from_uuid(row.application_id), usize::try_from(row.count).unwrap_or(0))).collect())
 }
 
 pub(super) async fn revoke_key(tx: &mut Tx, tenant: TenantId, id: ApiKeyId, now: Timestamp) -> Result<bool> {

@@ -200,3 +200,8 @@ pub async fn revoke_others(tx: &mut Tx, actor: &Actor, kept: &Session, now: Time
     audit::record(tx, actor, entry, now).await?;
     Ok(ended)
 }
+
+/// Looks at the pages of an organization that the person has created in this very transaction.
+pub async fn enter_new_tenant(tx: &mut Tx, session: &Session, tenant_id: TenantId) -> Result<()> {
+    store::set_session_tenant(tx, &session.digest, tenant_id).await
+}

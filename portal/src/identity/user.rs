@@ -4,8 +4,14 @@ use calendar::Timestamp;
 use ids::UserId;
 use serde_json::json;
 
-use super::{Actor, ActorKind, Permission, password, session::Session, store};
+use super::{
+    Actor, ActorKind, Permission, password,
+    session::Session,
+    store,
+    throttle::{self, Throttle},
+};
 use crate::{
+    app::App,
     audit::{self, Entry},
     db::Tx,
     error::{Error, Result},
@@ -82,13 +88,23 @@ pub async fn rename(tx: &mut Tx, actor: &Actor, name: &str, now: Timestamp) -> R
     audit::record(tx, actor, Entry { action: "user.renamed", target: id.to_string(), before, after, tenant: None }, now).await
 }
 
-/// Changes one's own password, and ends every other session.
-pub async fn change_password(tx: &mut Tx, actor: &Actor, session: &Session, current: &str, new: &str, now: Timestamp) -> Result<()> {
+/// Changes one's own password, and ends every other session. Wrong guesses of the current one count as failed sign-ins.
+pub async fn change_password(
+    app: &App,
+    tx: &mut Tx,
+    actor: &Actor,
+    session: &Session,
+    (current, new): (&str, &str),
+    now: Timestamp,
+) -> Result<()> {
     actor.require(Permission::SignedIn)?;
+    let guesses = Throttle::sign_in_of_account(&session.user_email);
+    throttle::take(app, &guesses, now).await?;
     let stored = store::user_by_id(tx, session.user_id).await?.ok_or_else(|| Error::not_found("This user"))?;
     if !password::verify(current, Some(stored.password_hash)).await? {
         return Err(Error::invalid("current_password", "This is not your password."));
     }
+    throttle::give_back(app, &guesses, now).await?;
     password::check("new_password", new, &stored.user.email)?;
     store::set_password(tx, session.user_id, &password::hash(new).await?).await?;
     store::delete_sessions_but(tx, session.user_id, &session.digest).await?;

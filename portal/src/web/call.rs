@@ -185,6 +185,19 @@ macro_rules! signed_in {
                 self.app.commit(self.tx).await
             }
 
+            /// Ends the transaction, and goes on in another, for answers that show what was done.
+            pub async fn commit_and_go_on(self) -> Result<Self> {
+                let app = self.app.clone();
+                self.app.commit(self.tx).await?;
+                Ok(Self { tx: app.begin().await?, ..self })
+            }
+
+            /// Undoes what was done, and goes on in another transaction, for answers that show a form again.
+            pub async fn start_over(self) -> Result<Self> {
+                self.tx.rollback().await?;
+                Ok(Self { tx: self.app.begin().await?, ..self })
+            }
+
             /// Ends the transaction, and goes to a page that shows a message: `success`, `info`, `warning` or `error`.
             pub async fn commit_and_go(mut self, to: &str, kind: &str, text: impl Into<String>) -> Result<Redirect> {
                 let flash = Flash { kind: kind.to_owned(), text: text.into() };

@@ -2,24 +2,29 @@
 //!
 //! Add an area by writing `web/<area>.rs` with `pub fn routes() -> Router<App>` and merging it in [`router`].
 
+use std::time::Duration;
+
 use axum::{
     Router,
     http::{StatusCode, Uri, header},
     middleware,
     response::{IntoResponse, Response},
 };
+use calendar::Timestamp;
 
 use crate::{
     api::problem::Problem,
     app::App,
-    error::{Error, Kind},
+    error::{Error, Kind, Result},
 };
 
+mod account;
 mod admin_invoices;
 mod admin_meters;
 mod admin_plans;
 mod admin_products;
 mod admin_tenants;
+mod applications;
 pub mod assets;
 pub mod call;
 mod catalog;
@@ -28,15 +33,23 @@ mod cost;
 pub mod failure;
 pub mod form;
 pub mod health;
+mod home;
 mod invoices;
+mod keys;
 mod mailbox;
 mod overview;
 pub mod plan_text;
 mod reset;
 mod security;
+pub mod segment;
+mod settings;
 pub mod shell;
 mod sign_in;
 mod sign_up;
+mod subscribe;
+mod subscriptions;
+mod tenants;
+mod tokens;
 mod usage;
 
 /// All pages.
@@ -53,6 +66,15 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(reset::routes())
         .merge(mailbox::routes())
         .merge(overview::routes())
+        .merge(home::routes())
+        .merge(applications::routes())
+        .merge(keys::routes())
+        .merge(subscriptions::routes())
+        .merge(subscribe::routes())
+        .merge(tenants::routes())
+        .merge(settings::routes())
+        .merge(tokens::routes())
+        .merge(account::routes())
         .merge(usage::routes())
         .merge(invoices::routes())
         .merge(admin_invoices::routes())
@@ -86,4 +108,33 @@ pub fn form_status(error: &Error) -> StatusCode {
 /// Whether the person can mend it where they are: the form is shown again, with what they entered.
 pub fn belongs_on_form(error: &Error) -> bool {
     matches!(error.kind, Kind::Invalid | Kind::Conflict | Kind::TooManyAttempts { .. })
+}
+
+/// What a confirmation posts: the server checks that it was given.
+#[derive(Debug, serde::Deserialize)]
+pub struct Confirmed {
+    #[serde(default)]
+    confirm: String,
+}
+
+impl Confirmed {
+    /// Refuses where the box was not ticked.
+    pub fn require(&self) -> Result<()> {
+        self.require_phrase("yes")
+    }
+
+    /// Refuses where the phrase was not typed.
+    pub fn require_phrase(&self, phrase: &str) -> Result<()> {
+        if self.confirm.trim() == phrase { Ok(()) } else { Err(Error::invalid("confirm", "Please confirm first.")) }
+    }
+}
+
+/// The end of something that lasts for a number of days; never if the field is empty.
+fn in_days(days: &str, now: Timestamp) -> Result<Option<Timestamp>> {
+    if days.trim().is_empty() {
+        return Ok(None);
+    }
+    let days = days.trim().parse::<u64>().ok().filter(|days| (1..=3650).contains(days));
+    let days = days.ok_or_else(|| Error::invalid("days", "Enter a number of days from 1 to 3650, or leave it empty."))?;
+    Ok(Some(now.plus(Duration::from_secs(days * 86_400))))
 }
