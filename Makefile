@@ -3,7 +3,7 @@
 .PHONY: help assets up test lint fmt openapi sqlx-prepare bench soak
 # Queries are checked against .sqlx/ wherever DATABASE_URL points, so that building never needs a database.
 export SQLX_OFFLINE ?= true
-RUN = cargo run --quiet --package tollkeeper --
+WITH_POSTGRES = cargo run --quiet --package local-postgres --bin with-postgres --
 BINS = --package portal --package metering-gateway --package tollkeeper --bins
 
 help: ## List the targets
@@ -13,7 +13,7 @@ up: ## Build and start the whole product on this machine (flags: make up ARGS="-
 	@scripts/setup up && $(MAKE) --no-print-directory assets && cargo build --release $(BINS) && exec target/release/tollkeeper up $(ARGS)
 
 test: ## Everything CI runs: format, lints, unit, database, end-to-end and browser tests
-	scripts/setup test && $(MAKE) assets && cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo build $(BINS) && $(RUN) with-postgres -- cargo nextest run --workspace
+	scripts/setup test && $(MAKE) assets && cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo build $(BINS) && $(WITH_POSTGRES) cargo nextest run --workspace
 
 lint: ## Format, lints, licences and bans of dependencies
 	cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo deny check bans licenses sources
@@ -32,10 +32,10 @@ openapi: ## Write openapi/*.json from the code
 	cargo run --quiet --package portal -- openapi > openapi/portal.v1.json
 
 sqlx-prepare: ## Write .sqlx/ from the queries in the code and the migrations
-	$(RUN) with-postgres --migrate -- scripts/sqlx-prepare
+	$(WITH_POSTGRES) --migrate migrations -- scripts/sqlx-prepare
 
 bench: ## Criterion benches of the crates
 	cargo bench --workspace
 
 soak: assets ## The tests with a hundred times the random cases
-	scripts/setup test && cargo build $(BINS) && PROPTEST_CASES=25600 $(RUN) with-postgres -- cargo nextest run --workspace --profile soak
+	scripts/setup test && cargo build $(BINS) && PROPTEST_CASES=25600 $(WITH_POSTGRES) cargo nextest run --workspace --profile soak

@@ -2,7 +2,6 @@
 
 mod terminal;
 mod up;
-mod with_postgres;
 
 use std::process::ExitCode;
 
@@ -20,16 +19,12 @@ struct Arguments {
 enum Command {
     /// Start the whole product on this machine: database, portal, gateway and demo APIs
     Up(up::Arguments),
-    /// Run a command with DATABASE_URL naming a private, empty Postgres that is removed afterwards
-    #[command(hide = true)]
-    WithPostgres(with_postgres::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Up(arguments) => up::run(arguments).await,
-        Command::WithPostgres(arguments) => with_postgres::run(arguments).await,
     };
     match result {
         Ok(code) => code,

@@ -131,7 +131,11 @@ impl Page {
             let value = Some(Value::Text(button.value().attr("value").unwrap_or_default().to_owned()));
             fields.push(Field { name: name.to_owned(), value, options: Vec::new(), is_file: false });
         }
-        Ok(Form { action: self.url.join(action)?, is_get: form.value().attr("method").is_none_or(|method| method.eq_ignore_ascii_case("get")), fields })
+        Ok(Form {
+            action: self.url.join(action)?,
+            is_get: form.value().attr("method").is_none_or(|method| method.eq_ignore_ascii_case("get")),
+            fields,
+        })
     }
 }
 

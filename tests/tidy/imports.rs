@@ -6,11 +6,12 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use e2e::repository;
 
 /// What each crate of the workspace may use of the workspace, tests and benches aside.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("ids", &[]),
     ("calendar", &[]),
     ("journal", &[]),
     ("telemetry", &[]),
+    ("local-postgres", &[]),
     ("rating", &["ids", "calendar"]),
     ("quota", &["ids", "calendar"]),
     ("gateway-control", &["quota", "calendar", "ids"]),

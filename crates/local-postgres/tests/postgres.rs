@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use devstack::{data_dir::DataDir, postgres::Postgres, process};
+use local_postgres::{data_dir::DataDir, postgres::Postgres, process};
 use sqlx::{Connection, PgConnection, Row};
 
 /// Below a folder that the account of a server started by root may pass through.
