@@ -10,4 +10,4 @@ pub mod publish;
 mod store;
 
 pub use feed::{Feed, Position};
-pub use store::{Line, Page, page_after};
+pub use store::{Line, Page, page_after, position};

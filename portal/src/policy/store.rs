@@ -72,7 +72,7 @@ pub async fn page_after(
 }
 
 /// Where the whole stands.
-pub(super) async fn position(connection: &mut PgConnection) -> Result<Position> {
+pub async fn position(connection: &mut PgConnection) -> Result<Position> {
     let row = sqlx::query!("SELECT epoch, generation FROM policy_state").fetch_one(connection).await?;
     Ok(Position { epoch: row.epoch, generation: generation_of(row.generation)? })
 }

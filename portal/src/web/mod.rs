@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod account;
+mod admin_gateways;
 mod admin_invoices;
 mod admin_meters;
 mod admin_plans;
@@ -78,6 +79,7 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(usage::routes())
         .merge(invoices::routes())
         .merge(admin_invoices::routes())
+        .merge(admin_gateways::routes())
         .merge(admin_tenants::routes())
         .fallback(unknown)
         .layer(middleware::from_fn(security::headers))
