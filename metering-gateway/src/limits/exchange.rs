@@ -17,6 +17,7 @@ use gateway_control::{
     units::Micros,
 };
 use quota::{Lease, NANOS_PER_SECOND, RateOfUse, Sizing, spend_until_ns};
+use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use super::quota::{LedgerWord, QuotaCell};
@@ -33,6 +34,8 @@ const IDLE_NS: u64 = 2 * NANOS_PER_SECOND;
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// A lease that would end within this time is renewed.
 const RENEW_WITHIN_NS: u64 = 10 * NANOS_PER_SECOND;
+/// How many numbers are passed over when the portal knows a higher one than the gateway.
+const NUMBERS_SKIPPED: u64 = 1_000_000;
 /// The most slots of one exchange.
 const MAX_SLOTS: usize = 1_000;
 
@@ -138,11 +141,10 @@ impl LeaseExchanger {
             return self.give_all_back(cell);
         }
         let remaining = alive.map_or(0, |lease| lease.remaining());
-        let mut want = self.sizing.want(&book.rate, remaining).max(needed.saturating_sub(remaining.max(0)));
-        let give_back = alive.map_or(0, |lease| lease.withdraw(self.sizing.surplus(&book.rate, remaining)));
-        if give_back > 0 {
-            want = 0;
-        }
+        let want = self.sizing.want(&book.rate, remaining).max(needed.saturating_sub(remaining.max(0)));
+        // Two calls of the largest kind are kept: less would go back and forth.
+        let surplus = self.sizing.surplus(&book.rate, remaining).min(remaining.saturating_sub(cell.largest_call().saturating_mul(2)));
+        let give_back = alive.map_or(0, |lease| if want > 0 { 0 } else { lease.withdraw(surplus.max(0)) });
         let renew = alive.is_some() && book.lease_ends_ns.saturating_sub(now_ns) < RENEW_WITHIN_NS;
         (want > 0 || give_back > 0 || renew).then(|| Planned::new(cell, want, give_back))
     }
@@ -184,8 +186,11 @@ impl LeaseExchanger {
                     self.shared.metrics.lease_failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "an exchange of leases got no answer");
                     self.unanswered(&plan);
-                    if matches!(&error, PortalError::Refused { status, .. } if status.is_client_error()) {
-                        return;
+                    match error {
+                        // The number's file was lost and the journal's was not: go on well above what was used.
+                        PortalError::Refused { status: StatusCode::CONFLICT, .. } => return self.exchange += NUMBERS_SKIPPED,
+                        PortalError::Refused { status, .. } if status.is_client_error() => return,
+                        _ => (),
                     }
                 }
             }

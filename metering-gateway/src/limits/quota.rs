@@ -44,6 +44,8 @@ pub struct QuotaCell {
     spent_since: AtomicI64,
     /// The most that a waiting call needs; the next exchange asks for at least this.
     needed: AtomicI64,
+    /// The most that one call reserves: a lease smaller than that is of no use.
+    largest_call: AtomicI64,
     queued: AtomicBool,
     /// What was admitted without a lease while the portal was away.
     pub exposed: AtomicI64,
@@ -65,6 +67,7 @@ impl QuotaCell {
             used: AtomicI64::new(0),
             spent_since: AtomicI64::new(0),
             needed: AtomicI64::new(0),
+            largest_call: AtomicI64::new(0),
             queued: AtomicBool::new(false),
             exposed: AtomicI64::new(0),
             last_use_ns: AtomicU64::new(0),
@@ -96,6 +99,16 @@ impl QuotaCell {
     /// Whether the lease is short enough that more should be fetched in the background.
     pub fn is_low(&self, now_ns: u64, amount: i64) -> bool {
         self.lease.load().as_ref().is_none_or(|lease| lease.has_expired(now_ns) || lease.remaining() < amount.saturating_mul(4))
+    }
+
+    /// Notes that calls reserve so much.
+    pub fn note_reserve(&self, amount: i64) {
+        self.largest_call.fetch_max(amount, Ordering::AcqRel);
+    }
+
+    /// The most that one call reserves.
+    pub fn largest_call(&self) -> i64 {
+        self.largest_call.load(Ordering::Acquire)
     }
 
     /// Notes that a call needs so much.

@@ -1,9 +1,13 @@
 //! Forwarding: the request goes to the upstream and the head of the answer comes back; bodies stream beside.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use http_body_util::BodyExt as _;
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
 use journal::{AnsweredBy, Outcome};
 
 use super::{
@@ -19,6 +23,10 @@ use crate::{
     core::Core,
     upstream::{RequestBody, body::BodyFault},
 };
+
+/// How much of a refused request is read, and for how long.
+pub const MAX_DISCARDED_BYTES: u64 = 256 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a call brings to the stage of forwarding.
 #[derive(Debug)]
@@ -42,6 +50,26 @@ pub struct Call<'a> {
 pub fn check_length(core: &Core, headers: &HeaderMap) -> Result<(), Failure> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
     if length.is_some_and(|length| length > core.shared.config.max_request_body_bytes) { Err(Failure::BodyTooLarge) } else { Ok(()) }
+}
+
+/// Reads what is left of a refused request, within bounds: a caller that is still sending would otherwise meet a closed connection, not the answer.
+pub async fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    let mut left = MAX_DISCARDED_BYTES;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    if tokio::time::timeout(DISCARD_TIMEOUT, reading).await.is_err() {
+        tracing::debug!("a refused request was not read to its end");
+    }
 }
 
 /// Sends the call on and returns the upstream's answer, whose body is metered. A failure has been recorded as an answer of the gateway's own.

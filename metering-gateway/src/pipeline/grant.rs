@@ -248,13 +248,10 @@ impl PeriodQuotas {
         for limit in limits {
             let Some(at) = route.meters.iter().position(|meter| meter.meter == limit.meter) else { continue };
             let slot = QuotaSlot { namespace: key.namespace, subscription: subscription.id, meter: limit.meter, period_start: period.from };
-            hard.push(HardQuota {
-                limit: *limit,
-                name: quota_name(plan, limit),
-                cell: core.shared.quotas.get(slot, period.to, limit.limit_microunits),
-                meter: at,
-                reserve: route.meters[at].max_micros,
-            });
+            let cell = core.shared.quotas.get(slot, period.to, limit.limit_microunits);
+            let reserve = route.meters[at].max_micros;
+            cell.note_reserve(reserve);
+            hard.push(HardQuota { limit: *limit, name: quota_name(plan, limit), cell, meter: at, reserve });
         }
         Self { period, hard }
     }

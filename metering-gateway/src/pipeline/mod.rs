@@ -37,7 +37,11 @@ pub async fn handle(core: Rc<Core>, peer: IpAddr, request: Request<Incoming>) ->
         return cors::preflight(origin, request.headers());
     }
     let granted = OnceCell::new();
-    let answered = stages(&core, &index, peer, request, &request_id, now, &granted).await;
+    let mut request = Some(request);
+    let answered = stages(&core, &index, peer, &mut request, &request_id, now, &granted).await;
+    if let Some(unread) = request {
+        forward::discard(unread.into_body()).await;
+    }
     let mut answer = answered.unwrap_or_else(|failure| {
         core.metrics.failed(&failure);
         let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url };
@@ -53,12 +57,13 @@ pub async fn handle(core: Rc<Core>, peer: IpAddr, request: Request<Incoming>) ->
     answer
 }
 
-/// Route, authenticate, admit, forward, meter. What is granted is left in `granted` even when a later stage fails.
+/// Route, authenticate, admit, forward, meter. What is granted is left in `granted` even when a later stage fails, and a
+/// request that was not forwarded in `unread`.
 async fn stages(
     core: &Rc<Core>,
     index: &Index,
     peer: IpAddr,
-    request: Request<Incoming>,
+    unread: &mut Option<Request<Incoming>>,
     request_id: &HeaderValue,
     now: Timestamp,
     granted: &OnceCell<Rc<Grant>>,
@@ -66,6 +71,7 @@ async fn stages(
     if !core.shared.policy.is_usable(now, core.shared.config.max_policy_age) {
         return Err(Failure::NoPolicy);
     }
+    let request = unread.as_ref().ok_or_else(|| Failure::internal("a call was answered twice"))?;
     let path = path::normalize(request.uri().path()).map_err(Failure::AmbiguousPath)?.into_owned();
     let route = route::find(index, request.method(), &path)?;
     let caller = api_key::authenticate(index, request.headers(), now)?;
@@ -74,6 +80,7 @@ async fn stages(
     forward::check_length(core, request.headers())?;
     let permit = admit::admit(core, grant.clone(), now).await?;
     let exchange = meter::Exchange::open(core, permit, caller.digest);
+    let request = unread.take().ok_or_else(|| Failure::internal("a call was answered twice"))?;
     let call = forward::Call { request, path: &path, peer, request_id, key_place: caller.place };
     forward::forward(core, grant, exchange, call).await
 }

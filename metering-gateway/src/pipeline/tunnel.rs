@@ -24,6 +24,8 @@ use super::{
 const BUFFER_BYTES: usize = 16 * 1024;
 /// How long the last frame may take to be sent when the gateway ends an exchange.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a server may go on after its caller has stopped sending on a WebSocket.
+const LINGER: Duration = Duration::from_secs(5);
 /// RFC 6455, 7.4.1: the endpoint ends the connection because its policy was violated.
 const POLICY_VIOLATION: u16 = 1008;
 /// RFC 6455, 7.4.1: the endpoint is going away.
@@ -73,8 +75,11 @@ pub async fn run(caller: OnUpgrade, upstream: OnUpgrade, exchange: Exchange, is_
     }
 }
 
-/// Passes bytes until both directions have ended, one broke, or the gateway wants the exchange to end.
+/// Passes bytes until both directions have ended, one broke, or the gateway wants the exchange to end. A WebSocket also ends when the server closes,
+/// because nothing that a caller could still send would be answered.
 async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange) -> Result<Outcome, Stop> {
+    let is_websocket = down.frames.is_some();
+    let mut linger = pin!(tokio::time::sleep(LINGER));
     let mut copy_up = pin!(up.copy(exchange));
     let mut copy_down = pin!(down.copy(exchange));
     let (mut up_end, mut down_end) = (None, None);
@@ -87,6 +92,7 @@ async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange) ->
             && let Poll::Ready(end) = copy_up.as_mut().poll(cx)
         {
             up_end = Some(end);
+            linger.as_mut().reset(tokio::time::Instant::now() + LINGER);
         }
         if down_end.is_none()
             && let Poll::Ready(end) = copy_down.as_mut().poll(cx)
@@ -97,6 +103,8 @@ async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange) ->
             (Some(End::Broken), _) => Poll::Ready(Ok(Outcome::Aborted)),
             (_, Some(End::Broken)) => Poll::Ready(Ok(Outcome::Broken)),
             (Some(End::Finished), Some(End::Finished)) => Poll::Ready(Ok(Outcome::Complete)),
+            (None, Some(End::Finished)) if is_websocket => Poll::Ready(Ok(Outcome::Complete)),
+            (Some(End::Finished), None) if is_websocket => linger.as_mut().poll(cx).map(|()| Ok(Outcome::Aborted)),
             _ => Poll::Pending,
         }
     })

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::pipeline::forward::MAX_DISCARDED_BYTES;
+
 /// Why a request's body could not be passed on.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {
@@ -39,13 +41,15 @@ pub enum BodyFault {
 pub struct RequestBody {
     inner: Incoming,
     left: u64,
+    /// How much more is read and dropped once it is too large, so that the caller gets to read why.
+    discarding: Option<u64>,
     fault: Rc<Cell<BodyFault>>,
 }
 
 impl RequestBody {
     /// Allows at most `max` bytes.
     pub fn new(inner: Incoming, max: u64) -> Self {
-        Self { inner, left: max, fault: Rc::default() }
+        Self { inner, left: max, discarding: None, fault: Rc::default() }
     }
 
     /// Where a fault will be noted.
@@ -59,24 +63,30 @@ impl Body for RequestBody {
     type Error = RequestBodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                self.fault.set(BodyFault::Caller);
-                return Poll::Ready(Some(Err(error.into())));
-            }
-        };
-        if let Some(data) = frame.data_ref() {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
-                None => {
-                    self.fault.set(BodyFault::TooLarge);
-                    return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+        loop {
+            let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                None if self.discarding.is_some() => return Poll::Ready(Some(Err(RequestBodyError::TooLarge))),
+                None => return Poll::Ready(None),
+                Some(Err(error)) => {
+                    self.fault.set(BodyFault::Caller);
+                    return Poll::Ready(Some(Err(error.into())));
                 }
+            };
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            if let Some(more) = self.discarding {
+                match more.checked_sub(length) {
+                    Some(more) => self.discarding = Some(more),
+                    None => return Poll::Ready(Some(Err(RequestBodyError::TooLarge))),
+                }
+            } else if let Some(left) = self.left.checked_sub(length) {
+                self.left = left;
+                return Poll::Ready(Some(Ok(frame)));
+            } else {
+                self.fault.set(BodyFault::TooLarge);
+                self.discarding = Some(MAX_DISCARDED_BYTES);
             }
         }
-        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {

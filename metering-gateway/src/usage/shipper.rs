@@ -4,6 +4,7 @@
 //! key is quarantined, and the stream goes on. When the ledger's epoch changes, everything that is retained is offered again.
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -62,6 +63,8 @@ pub struct Shipper {
     alerts: Arc<Alerts>,
     sealed: Arc<Notify>,
     epoch: Mutex<Option<Uuid>>,
+    /// The highest `accepted_through` that the portal has told, by stream.
+    accepted: Mutex<HashMap<u32, u64>>,
     epoch_path: PathBuf,
     failing: AtomicUsize,
 }
@@ -88,7 +91,8 @@ impl Shipper {
         let sealed = Arc::new(Notify::new());
         let wake = sealed.clone();
         shared.journal.on_sealed(move || wake.notify_one());
-        Ok(Self { shared, portal, alerts, sealed, epoch: Mutex::new(epoch), epoch_path, failing: AtomicUsize::new(0) })
+        let accepted = Mutex::default();
+        Ok(Self { shared, portal, alerts, sealed, epoch: Mutex::new(epoch), accepted, epoch_path, failing: AtomicUsize::new(0) })
     }
 
     /// Ships until it is told to stop, then once more, for as long as `finish_within`.
@@ -130,6 +134,18 @@ impl Shipper {
                 let failing = self.failing.fetch_add(1, Ordering::Relaxed);
                 // The first of a row of failures is news; the rest is counted.
                 if failing == 0 {
+                    if let Unshipped::Portal(PortalError::Refused { status, body }) = &error
+                        && matches!(
+                            *status,
+                            StatusCode::BAD_REQUEST
+                                | StatusCode::FORBIDDEN
+                                | StatusCode::PAYLOAD_TOO_LARGE
+                                | StatusCode::UNPROCESSABLE_ENTITY
+                        )
+                    {
+                        self.alerts
+                            .raise(format!("segment {} of stream {stream} is not taken by the portal ({status}: {body})", segment.seq));
+                    }
                     tracing::warn!(stream, seq = segment.seq, %error, "usage could not be shipped; it stays in the journal and is offered again");
                 }
                 return false;
@@ -168,11 +184,12 @@ impl Shipper {
         self.shared.metrics.batches_shipped.fetch_add(1, Ordering::Relaxed);
         self.shared.journal.ack(segment.stream, segment.seq, self.shared.clock.now().micros())?;
         let known = *self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
-        let went_back = known == Some(ack.ledger_epoch) && self.accepts_less(segment, ack);
+        let went_back = self.went_back(segment.stream, ack);
         if known == Some(ack.ledger_epoch) && !went_back {
             return Ok(());
         }
         if known.is_some() {
+            self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clear();
             let offered = self.shared.journal.offer_again()?;
             self.alerts.raise(format!("the portal's ledger was restored: {offered} segments are offered again"));
         }
@@ -182,11 +199,14 @@ impl Shipper {
         Ok(())
     }
 
-    /// Whether the portal lost segments that it had: all before this one were acked, and it does not have them in a row.
-    fn accepts_less(&self, segment: &PendingSegment, ack: BatchAck) -> bool {
-        let stats = self.shared.journal.stats();
-        let gaps_are_known = stats.quarantined_segments > 0 || stats.damaged_segments > 0;
-        segment.seq > 0 && !gaps_are_known && ack.accepted_through.is_none_or(|through| through < segment.seq)
+    /// Whether the portal has less in a row than it said before: it lost what it had taken.
+    fn went_back(&self, stream: u32, ack: BatchAck) -> bool {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = accepted.get(&stream).copied();
+        if let Some(through) = ack.accepted_through {
+            accepted.insert(stream, through);
+        }
+        before.is_some_and(|before| ack.accepted_through.is_none_or(|through| through < before))
     }
 
     fn quarantine(&self, segment: &PendingSegment, body: &str) -> Result<(), Unshipped> {

@@ -1,0 +1,93 @@
+//! A real upstream: echoes, streams with trailers, WebSockets, and ways to fail.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Request, WebSocketUpgrade, ws::Message},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use serde_json::json;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::serve;
+
+pub async fn start() -> SocketAddr {
+    let router = Router::new()
+        .route("/base/v1/echo", any(echo))
+        .route("/base/v1/echo/{city}", any(echo))
+        .route("/base/v1/status/{code}", get(status))
+        .route("/base/v1/slow", get(slow))
+        .route("/base/v1/stream", get(stream))
+        .route("/base/v1/units/{units}", get(units))
+        .route("/base/v1/ws", any(websocket))
+        .fallback(async || (StatusCode::NOT_FOUND, "the upstream has no such page"));
+    serve(router).await
+}
+
+/// What arrived.
+async fn echo(request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let headers: Vec<(String, String)> =
+        parts.headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
+    let answer = json!({
+        "method": parts.method.as_str(),
+        "target": parts.uri.to_string(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(&body),
+    });
+    ([("x-upstream", "yes"), ("keep-alive", "timeout=5"), ("ratelimit", "forged")], Json(answer)).into_response()
+}
+
+async fn status(Path(code): Path<u16>) -> StatusCode {
+    StatusCode::from_u16(code).expect("a status")
+}
+
+async fn slow() -> StatusCode {
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    StatusCode::OK
+}
+
+async fn units(Path(units): Path<String>) -> Response {
+    ([("x-units", units)], "counted").into_response()
+}
+
+/// A piece each 50 ms, as long as somebody reads; ends after `pieces` with a trailer that declares as many units.
+async fn stream(request: Request) -> Response {
+    let pieces: usize =
+        request.uri().query().and_then(|query| query.strip_prefix("pieces=")).map_or(3, |count| count.parse().expect("a number"));
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    tokio::spawn(async move {
+        for piece in 0..pieces {
+            if sender.send(Ok(Frame::data(Bytes::from(format!("data: {piece}\n\n"))))).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let units = HeaderValue::from_str(&pieces.to_string()).expect("a value");
+        let trailers: HeaderMap = [(HeaderName::from_static("x-units"), units)].into_iter().collect();
+        let _ = sender.send(Ok(Frame::trailers(trailers))).await;
+    });
+    let body = Body::new(StreamBody::new(ReceiverStream::new(receiver)));
+    ([("content-type", "text/event-stream"), ("trailer", "x-units")], body).into_response()
+}
+
+/// Sends every message back.
+async fn websocket(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        while let Some(Ok(message)) = socket.next().await {
+            let closes = matches!(message, Message::Close(_));
+            if matches!(message, Message::Text(_) | Message::Binary(_)) && socket.send(message).await.is_err() || closes {
+                return;
+            }
+        }
+    })
+}

@@ -1,0 +1,11 @@
+//! The real gateway, in this process, between a mock portal that is strict about the contract and a real upstream on real sockets.
+
+mod harness;
+
+mod admission;
+mod forwarding;
+mod lifecycle;
+mod quota;
+mod streaming;
+mod usage;
+mod websocket;
