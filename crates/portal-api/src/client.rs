@@ -5,8 +5,9 @@ use reqwest::{Method, RequestBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    ApiKey, ApiToken, Application, ChangeSubscription, CreateApplication, CreateKey, CreateSubscription, CreateToken, CreatedKey,
-    CreatedToken, List, PageQuery, Problem, RotateKey, Subscription, SubscriptionQuery,
+    ApiKey, ApiProduct, ApiToken, Application, ChangeSubscription, CreateApplication, CreateKey, CreateMeter, CreateSubscription,
+    CreateToken, CreatedKey, CreatedToken, ImportQuery, ImportReport, List, Meter, PageQuery, Plan, Problem, RotateKey, Subscription,
+    SubscriptionQuery,
 };
 
 /// Why a call failed.
@@ -144,6 +145,42 @@ impl Client {
     /// `DELETE /api/v1/subscriptions/{subscription}`.
     pub async fn cancel_subscription(&self, subscription: SubscriptionId) -> Result<(), ClientError> {
         self.delete(&format!("/subscriptions/{subscription}")).await
+    }
+
+    /// `GET /api/v1/products`.
+    pub async fn list_products(&self) -> Result<List<ApiProduct>, ClientError> {
+        self.get("/products").await
+    }
+
+    /// `GET /api/v1/products/{slug}`.
+    pub async fn get_product(&self, slug: &str) -> Result<ApiProduct, ClientError> {
+        self.get(&format!("/products/{slug}")).await
+    }
+
+    /// `POST /api/v1/products/import` with an OpenAPI document in JSON or YAML.
+    pub async fn import_product(&self, query: &ImportQuery, document: Vec<u8>) -> Result<ImportReport, ClientError> {
+        let request = self.request(Method::POST, "/products/import").query(query).header("content-type", "application/yaml").body(document);
+        Ok(Self::succeed(request).await?.json().await?)
+    }
+
+    /// `GET /api/v1/plans`.
+    pub async fn list_plans(&self) -> Result<List<Plan>, ClientError> {
+        self.get("/plans").await
+    }
+
+    /// `GET /api/v1/plans/{slug}`.
+    pub async fn get_plan(&self, slug: &str) -> Result<Plan, ClientError> {
+        self.get(&format!("/plans/{slug}")).await
+    }
+
+    /// `GET /api/v1/meters`.
+    pub async fn list_meters(&self) -> Result<List<Meter>, ClientError> {
+        self.get("/meters").await
+    }
+
+    /// `POST /api/v1/meters`.
+    pub async fn create_meter(&self, body: &CreateMeter) -> Result<Meter, ClientError> {
+        self.post("/meters", body).await
     }
 
     /// `GET /api/v1/tokens`.

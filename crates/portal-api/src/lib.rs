@@ -6,6 +6,7 @@
 mod api_key;
 mod api_token;
 mod application;
+mod catalog;
 mod common;
 mod gateway;
 mod subscription;
@@ -16,6 +17,7 @@ mod client;
 pub use api_key::{ApiKey, CreateKey, CreatedKey, KeyMode, KeyStatus, RotateKey};
 pub use api_token::{ApiToken, CreateToken, CreatedToken};
 pub use application::{Application, CreateApplication};
+pub use catalog::{ApiProduct, CreateMeter, ImportQuery, ImportReport, Meter, MeterAggregation, Plan, PlanPrice, PlanQuota, PlanRateLimit};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};

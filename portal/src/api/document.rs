@@ -42,7 +42,7 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
 fn describe(operation: &mut Operation) {
     operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
     // Operations on the whole installation have no tenant.
-    let of_installation = operation.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "operator"));
+    let of_installation = operation.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "operator" || tag == "catalog"));
     if !of_installation {
         let header = ParameterBuilder::new()
             .name("Tollkeeper-Tenant")

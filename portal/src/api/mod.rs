@@ -16,7 +16,10 @@ mod document;
 pub mod extract;
 mod gateways;
 mod keys;
+mod meters;
+mod plans;
 pub mod problem;
+mod products;
 mod subscriptions;
 mod tokens;
 
@@ -28,6 +31,9 @@ fn documented() -> OpenApiRouter<App> {
             .merge(applications::routes())
             .merge(gateways::routes())
             .merge(keys::routes())
+            .merge(meters::routes())
+            .merge(plans::routes())
+            .merge(products::routes())
             .merge(subscriptions::routes())
             .merge(tokens::routes()),
     )
