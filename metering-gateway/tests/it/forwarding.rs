@@ -137,3 +137,31 @@ async fn upstreams_that_do_not_answer_are_the_gateways_failure() {
     assert!(rows.iter().all(|row| row.key.answered_by == gateway_control::usage::AnsweredBy::Gateway && row.incomplete == row.count));
     stage.gateway.stop().await;
 }
+
+#[tokio::test]
+async fn http2_callers_are_served_over_one_connection() {
+    let stage = Stage::new().await;
+    let connection = tokio::net::TcpStream::connect(stage.gateway.addresses.data).await.expect("a connection");
+    let io = hyper_util::rt::TokioIo::new(connection);
+    let (sender, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let calls = (0..20).map(|call| {
+        let mut sender = sender.clone();
+        let request = http::Request::get(format!("http://api.example/weather/v1/echo?call={call}"))
+            .header("x-api-key", stage.world.live.reveal())
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .expect("a request");
+        async move {
+            let answer = sender.send_request(request).await.expect("an answer");
+            assert_eq!(answer.status().as_u16(), 200);
+            let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body").to_bytes();
+            serde_json::from_slice::<Value>(&body).expect("JSON")
+        }
+    });
+    for (call, echo) in futures_util::future::join_all(calls).await.iter().enumerate() {
+        assert_eq!(echo["target"], format!("/base/v1/echo?call={call}"));
+        assert_eq!(seen(echo, "x-forwarded-host"), ["api.example"]);
+    }
+    stage.portal.calls_of(stage.world.requests, 20).await;
+    stage.gateway.stop().await;
+}
