@@ -49,8 +49,8 @@ pub struct AllowanceView {
 /// A step of a price.
 #[derive(Debug, Clone)]
 pub struct StepView {
-    /// `Tier 2: above 50000 up to 200000`.
-    pub label: String,
+    /// `Tier 2: above`, 50000, `up to`, 200000: words and quantities in turn.
+    pub label: Vec<(String, String)>,
     /// What is multiplied.
     pub quantity: String,
     /// The price of one.
@@ -100,15 +100,19 @@ impl LineView {
 
 impl StepView {
     fn new(step: &Step) -> Self {
+        let words = |words: &str| (words.to_owned(), String::new());
+        let quantity = |words: String, quantity: &Quantity| (words, quantity.to_string());
         let label = match &step.basis {
-            Basis::Fee { days, of_days } if days == of_days => "The whole period".to_owned(),
-            Basis::Fee { days, of_days } => format!("{days} of {of_days} days"),
-            Basis::Units => "Every unit".to_owned(),
-            Basis::Packages { size } => format!("Started packages of {size}"),
-            Basis::Tier { number, above, up_to: Some(up_to) } if above.is_zero() => format!("Tier {number}: up to {up_to}"),
-            Basis::Tier { number, above, up_to: Some(up_to) } => format!("Tier {number}: above {above}, up to {up_to}"),
-            Basis::Tier { number, above, up_to: None } => format!("Tier {number}: above {above}"),
-            Basis::Percent { percent } => format!("{} % of the metered amount", percent.normalize()),
+            Basis::Fee { days, of_days } if days == of_days => vec![words("The whole period")],
+            Basis::Fee { days, of_days } => vec![words(&format!("{days} of {of_days} days"))],
+            Basis::Units => vec![words("Every unit")],
+            Basis::Packages { size } => vec![quantity("Started packages of".into(), size)],
+            Basis::Tier { number, above, up_to: Some(up_to) } if above.is_zero() => vec![quantity(format!("Tier {number}: up to"), up_to)],
+            Basis::Tier { number, above, up_to: Some(up_to) } => {
+                vec![quantity(format!("Tier {number}: above"), above), quantity("up to".into(), up_to)]
+            }
+            Basis::Tier { number, above, up_to: None } => vec![quantity(format!("Tier {number}: above"), above)],
+            Basis::Percent { percent } => vec![words(&format!("{} % of the metered amount", percent.normalize()))],
         };
         Self {
             label,

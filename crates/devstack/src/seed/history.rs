@@ -169,9 +169,9 @@ impl Fold {
             return;
         }
         let minute = Timestamp::from_seconds(at + i64::try_from(random.below(step.unsigned_abs() / 60)).unwrap_or(0) * 60);
-        let failed = calls * server_error_per_mille(hour) / 1000;
-        let refused = if burst > 100 { calls * 24 / 1000 } else { 0 };
-        let mistaken = (calls - failed - refused) * traffic.client_error_per_mille / 1000;
+        let failed = random.share(calls, server_error_per_mille(hour));
+        let refused = random.share(calls - failed, if burst > 100 { 24 } else { 0 });
+        let mistaken = random.share(calls - failed - refused, traffic.client_error_per_mille);
         let client_error = if random.below(4) == 0 { 400 } else { 404 };
         let parts = [
             (traffic.success, AnsweredBy::Upstream, calls - failed - refused - mistaken),
@@ -345,6 +345,11 @@ impl Random {
     /// A number below `bound`; 0 where that is 0.
     fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// So many of a thousand; what is left of a unit is one with that probability.
+    fn share(&mut self, of: u64, per_mille: u64) -> u64 {
+        of * per_mille / 1000 + u64::from(self.below(1000) < of * per_mille % 1000)
     }
 
     /// A number of `low..=high`.
