@@ -55,7 +55,7 @@ pub struct DetailedLine {
 impl DetailedLine {
     /// What is charged.
     pub fn total_money(&self) -> Money {
-        Money::new(self.total, self.currency).unwrap_or(Money::zero(self.currency))
+        Money::of_line(self.total, self.currency)
     }
 
     /// What one billed unit cost on average, unrounded; absent when no unit was used.

@@ -47,6 +47,11 @@ impl Money {
         Ok(Self { amount: in_range(Some(amount))?, currency })
     }
 
+    /// The total of a line, which was in range when the line was made. Sums check the range again.
+    pub(crate) const fn of_line(total: Decimal, currency: Currency) -> Self {
+        Self { amount: total, currency }
+    }
+
     /// Nothing.
     pub const fn zero(currency: Currency) -> Self {
         Self { amount: Decimal::ZERO, currency }
