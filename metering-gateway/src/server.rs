@@ -32,6 +32,8 @@ use crate::{
 
 /// How often the core's timer ticks: the longest that a due segment or a revocation waits.
 const TICK: Duration = Duration::from_millis(100);
+/// For how long after a change of policy open exchanges are checked again, in ticks: longer than a young exchange is left alone.
+const RECHECK_TICKS: u32 = 5;
 /// How often open exchanges are looked at, in ticks.
 const EXCHANGE_TICKS: u32 = 3;
 /// How often idle connections to upstreams are looked at, in ticks.
@@ -193,7 +195,7 @@ async fn keep_time(core: Rc<Core>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut version = core.index().version;
-    let mut count = 0_u32;
+    let (mut count, mut rechecks) = (0_u32, 0_u32);
     loop {
         ticks.tick().await;
         count = count.wrapping_add(1);
@@ -204,6 +206,10 @@ async fn keep_time(core: Rc<Core>) {
         let newest = core.index().version;
         if newest != version {
             version = newest;
+            rechecks = RECHECK_TICKS;
+        }
+        if rechecks > 0 {
+            rechecks -= 1;
             core.exchanges.recheck(&core, now);
         }
         if count.is_multiple_of(EXCHANGE_TICKS) {

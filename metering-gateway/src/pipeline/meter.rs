@@ -32,6 +32,9 @@ use crate::{
 /// The status that is recorded when the caller left before any answer began.
 const CLIENT_CLOSED: u16 = 499;
 
+/// How young an exchange must be to be left alone when its permit no longer holds.
+const RECHECK_GRACE: Duration = Duration::from_millis(300);
+
 /// Why the gateway ends an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -246,7 +249,8 @@ impl OpenExchanges {
         for open in self.all() {
             let holds = {
                 let state = open.state.borrow();
-                state.permit.grant.still_holds(&index, &state.digest, now)
+                // A call that was answered in a moment anyway is not cut off; the timer looks again.
+                state.permit.started.elapsed() < RECHECK_GRACE || state.permit.grant.still_holds(&index, &state.digest, now)
             };
             if !holds {
                 open.stop(Stop::Revoked);
