@@ -91,6 +91,11 @@ async fn the_last_unit_is_reached_when_others_give_back(pool: PgPool) {
     // Nothing can be given back twice.
     exchange(&portal, &two, &ask(two.journal, 22, slot(&world), 0, give_back)).await;
     assert!(exchange(&portal, &one, &ask(one.journal, 41, slot(&world), 1, 0)).await.used_up());
+    // Nor does that hide what is granted afterwards.
+    exchange(&portal, &one, &ask(one.journal, 42, slot(&world), 0, 1)).await;
+    assert_eq!(exchange(&portal, &two, &ask(two.journal, 23, slot(&world), 1, 0)).await.granted, Micros::units(1));
+    let full = exchange(&portal, &one, &ask(one.journal, 43, slot(&world), 1, 0)).await;
+    assert_eq!((full.granted, full.elsewhere), (Micros(0), Micros::units(1)));
 }
 
 #[sqlx::test(migrations = "../migrations")]
