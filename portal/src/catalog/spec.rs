@@ -249,3 +249,6 @@ pub(crate) fn shorten(text: &str, max: usize) -> String {
     let cut: String = text.chars().take(max - 1).collect();
     format!("{}…", cut.trim_end())
 }
+
+#[cfg(test)]
+mod tests;

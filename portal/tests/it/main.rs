@@ -2,6 +2,7 @@
 
 mod admin_gateways;
 mod billing;
+mod catalog;
 mod control_leases;
 mod control_policy;
 mod control_usage;

@@ -214,6 +214,31 @@ impl Browser {
         self.send(request.body(Body::from(body)).expect("a valid request")).await
     }
 
+    /// Reads a page with one more header.
+    pub async fn get_with(&mut self, path: &str, name: &str, value: &str) -> Answer {
+        let request = self.request("GET", path).header(name, value).body(Body::empty()).expect("a valid request");
+        self.send(request).await
+    }
+
+    /// Posts a file as the field `file` of a multipart form, with the form's token.
+    pub async fn upload(&mut self, path: &str, file: &[u8]) -> Answer {
+        self.upload_fields(path, &[], file).await
+    }
+
+    /// Posts a multipart form of texts and a file, with the form's token.
+    pub async fn upload_fields(&mut self, path: &str, fields: &[(&str, &str)], file: &[u8]) -> Answer {
+        const BOUNDARY: &str = "----boundary-of-the-test";
+        let mut body = Vec::new();
+        for (name, value) in [("csrf", self.csrf.clone().as_str())].iter().chain(fields) {
+            body.extend(format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").bytes());
+        }
+        body.extend(format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"openapi.yaml\"\r\n\r\n").bytes());
+        body.extend(file);
+        body.extend(format!("\r\n--{BOUNDARY}--\r\n").bytes());
+        let request = self.request("POST", path).header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
+        self.send(request.body(Body::from(body)).expect("a valid request")).await
+    }
+
     fn request(&self, method: &str, path: &str) -> http::request::Builder {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = http::Request::builder()

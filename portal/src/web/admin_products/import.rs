@@ -245,7 +245,12 @@ pub(super) async fn confirm(
             let to = format!("/admin/products/{}", imported.product.slug);
             Ok(call.commit_and_go(&to, "success", text).await?.into_response())
         }
-        Err(error) if belongs_on_form(&error) => preview_page(call, upload, document, form, error).await,
+        Err(error) if belongs_on_form(&error) => {
+            // A violated constraint has ended the transaction; the page needs one to read.
+            let app = call.app.clone();
+            call.tx = app.begin().await?;
+            preview_page(call, upload, document, form, error).await
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -1,0 +1,565 @@
+//! Products, documents, plans and their pages against a real Postgres.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use ids::ApiProductId;
+use portal::{
+    catalog::{
+        NewMeter, NewPlan, NewRateCard, VersionTerms, api_product,
+        import::{self, Import, Imported},
+        meter::{self, Aggregation},
+        plan,
+        route::{self, RouteSettings},
+    },
+    error::{Kind, Result},
+    identity::{Actor, Role},
+};
+use rating::{Flat, Price, Unit};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::support::Portal;
+
+/// A small document with the given paths: method and path each.
+fn document(title: &str, operations: &[(&str, &str)]) -> Vec<u8> {
+    let mut paths = serde_json::Map::new();
+    for (method, path) in operations {
+        let item = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+        item[method] = json!({"summary": format!("{method} {path}"), "operationId": format!("{method}{path}"), "responses": {"200": {"description": "Fine."}}});
+    }
+    json!({
+        "openapi": "3.0.3",
+        "info": {"title": title, "version": "1", "description": "All about it. And <script>alert(1)</script> more."},
+        "servers": [{"url": "https://upstream.example.com/base"}],
+        "paths": paths,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+async fn import_as(portal: &Portal, slug: &str, source: Vec<u8>, upstream_url: Option<&str>) -> Result<Imported> {
+    let (source, document) = import::read(source, None).await?;
+    let mut tx = portal.app.begin().await?;
+    let upstream_url = upstream_url.map(str::to_owned);
+    let input = Import { slug: slug.into(), name: None, upstream_url, source_url: None, source, document };
+    let imported = import::import(&mut tx, &Actor::system(), input, portal.now()).await?;
+    portal.app.commit(tx).await?;
+    Ok(imported)
+}
+
+async fn published(portal: &Portal, slug: &str, source: Vec<u8>) -> ApiProductId {
+    let product = import_as(portal, slug, source, None).await.expect("an import").product;
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    api_product::set_product_published(&mut tx, &Actor::system(), slug, true, portal.now()).await.expect("publishing");
+    portal.app.commit(tx).await.expect("a commit");
+    product.id
+}
+
+fn free_terms(products: Vec<ApiProductId>) -> VersionTerms {
+    VersionTerms {
+        currency: rating::Currency::USD,
+        cadence: calendar::Cadence::Month,
+        rate_limits: Vec::new(),
+        quotas: Vec::new(),
+        billable: Default::default(),
+        products,
+        rate_cards: Vec::new(),
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn every_document_of_the_corpus_is_imported_or_refused_with_its_place(pool: PgPool) {
+    let portal = Portal::new(pool);
+    // Beside the repository, however deep the clone lies.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("../shared/data/openapi"))
+        .find(|folder| folder.is_dir());
+    let Some(folder) = folder else {
+        println!("skipped: the documents of ../shared/data/openapi are not there");
+        return;
+    };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    for (index, file) in files.iter().enumerate() {
+        let name = file.file_name().unwrap().to_string_lossy();
+        let source = std::fs::read(file).unwrap();
+        let bytes = source.len();
+        let start = Instant::now();
+        let result = import_as(&portal, &format!("product-{index}"), source, Some("https://upstream.example.com")).await;
+        let elapsed = start.elapsed();
+        match result {
+            Ok(imported) => println!("{name}: {bytes} bytes, {} routes, imported in {elapsed:.0?}", imported.changes.added.len()),
+            Err(error) => {
+                assert_eq!(error.kind, Kind::Invalid, "{name}: {error:?}");
+                let located = error.field("document").is_some_and(|message| message.starts_with('#') || message.starts_with("line "));
+                assert!(located, "{name}: a refusal names its place: {error:?}");
+                println!("{name}: {bytes} bytes, refused in {elapsed:.0?}: {error:?}");
+            }
+        }
+        // The bound of a release build is two seconds; a debug build on a busy machine is given three times that.
+        assert!(elapsed.as_secs_f64() < if cfg!(debug_assertions) { 6.0 } else { 2.0 }, "{name} took {elapsed:?}");
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_new_edition_keeps_routes_that_stay_and_retires_those_that_are_missing(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let first = import_as(&portal, "pets", document("Pets API", &[("get", "/pets"), ("get", "/pets/{id}"), ("post", "/pets")]), None)
+        .await
+        .unwrap();
+    assert!(first.created);
+    assert_eq!((first.edition, first.changes.added.len()), (1, 3));
+    let mut tx = portal.app.begin().await.unwrap();
+    let before = route::routes(&mut tx, first.product.id).await.unwrap();
+    let paths: Vec<(&str, &str)> = before.iter().map(|route| (route.method.as_str(), route.path.as_str())).collect();
+    assert_eq!(paths, [("GET", "/pets/pets"), ("POST", "/pets/pets"), ("GET", "/pets/pets/{id}")]);
+    let requests = meter::requests_meter(&mut tx, portal.now()).await.unwrap();
+    assert!(before.iter().all(|route| route.settings.meters == [route::counts_calls(requests.id)]), "each call counts");
+    let settings = RouteSettings { rate_group: Some("read".into()), meters: Vec::new() };
+    route::update_routes(&mut tx, &Actor::system(), first.product.id, Some(before[0].id), settings.clone(), portal.now()).await.unwrap();
+    tx.commit().await.unwrap();
+
+    // `{id}` is called `{name}` now, POST is gone, DELETE is new.
+    let second = document("Pets", &[("get", "/pets"), ("get", "/pets/{name}"), ("delete", "/pets/{name}")]);
+    let imported = import_as(&portal, "pets", second, None).await.unwrap();
+    assert_eq!(imported.changes.added, ["DELETE /pets/{name}"]);
+    assert_eq!(imported.changes.changed, ["GET /pets/{name}"]);
+    assert_eq!(imported.changes.removed, ["POST /pets"]);
+    assert_eq!((imported.edition, imported.changes.unchanged, imported.created), (2, 1, false));
+    assert_eq!(imported.product.name, "Pets API", "an operator's texts stay");
+    let mut tx = portal.app.begin().await.unwrap();
+    let after = route::routes(&mut tx, first.product.id).await.unwrap();
+    assert_eq!((after[0].id, &after[0].settings), (before[0].id, &settings), "id and settings stay");
+    assert_eq!(after.iter().find(|route| route.path == "/pets/pets/{name}" && route.method == "GET").unwrap().id, before[2].id);
+    drop(tx);
+
+    // What comes back is what was retired.
+    let third = import_as(&portal, "pets", document("Pets", &[("post", "/pets")]), None).await.unwrap();
+    assert_eq!((third.changes.added, third.changes.removed.len()), (vec!["POST /pets".to_owned()], 3));
+    let mut tx = portal.app.begin().await.unwrap();
+    assert_eq!(route::routes(&mut tx, first.product.id).await.unwrap()[0].id, before[1].id);
+    let changed: i64 = sqlx::query_scalar("SELECT count(*) FROM policy_outbox WHERE kind = 'route'").fetch_one(&mut *tx).await.unwrap();
+    assert!(changed >= 8, "gateways hear of every change: {changed}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_no_gateway_could_use_is_refused_where_it_is_written(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let fields = |error: portal::error::Error| error.fields.iter().map(|field| field.field.to_string()).collect::<Vec<_>>();
+    let pets = || document("Pets", &[("get", "/pets")]);
+    for (slug, upstream, field) in [
+        ("Pets", None, "slug"),
+        ("import", None, "slug"),
+        ("pets", Some("ftp://upstream.example.com"), "upstream_url"),
+        ("pets", Some("https://user:secret@upstream.example.com"), "upstream_url"),
+        ("pets", Some("nonsense"), "upstream_url"),
+    ] {
+        let error = import_as(&portal, slug, pets(), upstream).await.expect_err("a refusal");
+        assert_eq!(fields(error), [field], "{slug} {upstream:?}");
+    }
+    let relative = String::from_utf8(pets()).unwrap().replace("https://upstream.example.com/base", "/base").into_bytes();
+    let error = import_as(&portal, "pets", relative, None).await.expect_err("a refusal");
+    assert!(error.field("upstream_url").unwrap().contains("is relative"), "{error:?}");
+
+    let product = import_as(&portal, "pets", pets(), None).await.unwrap().product.id;
+    let mut tx = portal.app.begin().await.unwrap();
+    let requests = meter::requests_meter(&mut tx, portal.now()).await.unwrap();
+    let mut bad = route::counts_calls(requests.id);
+    bad.max_units = gateway_control::units::Micros(0);
+    bad.source = gateway_control::policy::UnitSource::Header { name: "X Units".into() };
+    let settings = RouteSettings { rate_group: Some("a b".into()), meters: vec![bad, route::counts_calls(requests.id)] };
+    let error = route::update_routes(&mut tx, &Actor::system(), product, None, settings, portal.now()).await.expect_err("a refusal");
+    assert_eq!(fields(error), ["rate_group", "meters[0].source", "meters[0].default_units", "meters[0].max_units", "meters[1].meter"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_published_version_never_changes(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let system = Actor::system();
+    let draft = import_as(&portal, "pets", document("Pets", &[("get", "/pets")]), None).await.unwrap().product;
+    let mut tx = portal.app.begin().await.unwrap();
+    let requests = meter::requests_meter(&mut tx, portal.now()).await.unwrap();
+    let new = NewPlan { slug: "pro".into(), name: "Pro".into(), summary: String::new(), position: 1 };
+    let plan = plan::create_plan(&mut tx, &system, new, portal.now()).await.unwrap();
+    let price = |amount| rating::RateCard::new(Price::Unit(Unit { unit_amount: amount }));
+    let card = NewRateCard { name: "Requests".into(), meter: Some(requests.id), terms: price(Decimal::new(5, 2)) };
+    let terms = VersionTerms { rate_cards: vec![card.clone()], ..free_terms(vec![draft.id]) };
+    let version = plan::create_version(&mut tx, &system, plan.id, terms.clone(), portal.now()).await.unwrap();
+    assert_eq!((version.version, version.terms()), (1, terms.clone()));
+    assert_eq!(plan::published_plans(&mut tx).await.unwrap(), []);
+    assert_eq!(
+        plan::create_version(&mut tx, &system, plan.id, terms.clone(), portal.now()).await.expect_err("a second draft").kind,
+        Kind::Conflict
+    );
+
+    let error = plan::publish_version(&mut tx, &system, version.id, portal.now()).await.expect_err("its product is a draft");
+    assert!(error.public.contains("Publish Pets first"), "{error:?}");
+    api_product::set_product_published(&mut tx, &system, "pets", true, portal.now()).await.unwrap();
+    plan::publish_version(&mut tx, &system, version.id, portal.now()).await.unwrap();
+    for attempt in [
+        plan::update_version(&mut tx, &system, version.id, terms.clone(), portal.now()).await.map(|_| ()),
+        plan::publish_version(&mut tx, &system, version.id, portal.now()).await.map(|_| ()),
+        plan::delete_draft(&mut tx, &system, version.id, portal.now()).await,
+    ] {
+        assert_eq!(attempt.expect_err("it is published").kind, Kind::Conflict);
+    }
+    let dearer = VersionTerms { rate_cards: vec![NewRateCard { terms: price(Decimal::new(7, 2)), ..card }], ..terms.clone() };
+    let second = plan::create_version(&mut tx, &system, plan.id, dearer, portal.now()).await.unwrap();
+    assert_eq!(plan::published_plan(&mut tx, "pro").await.unwrap().id, version.id, "the draft is not offered");
+    plan::publish_version(&mut tx, &system, second.id, portal.now()).await.unwrap();
+    assert_eq!(plan::published_plan(&mut tx, "pro").await.unwrap().id, second.id);
+    assert_eq!(plan::plan_version(&mut tx, version.id).await.unwrap().terms(), terms, "the first version is what it was");
+    plan::set_plan_archived(&mut tx, &system, plan.id, true, portal.now()).await.unwrap();
+    assert_eq!(plan::published_plans(&mut tx).await.unwrap(), []);
+    assert_eq!(plan::plan_version(&mut tx, second.id).await.unwrap().version, 2, "those who are on it keep it");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn terms_that_make_no_sense_name_every_field(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let product = published(&portal, "pets", document("Pets", &[("get", "/pets")])).await;
+    let mut tx = portal.app.begin().await.unwrap();
+    let requests = meter::requests_meter(&mut tx, portal.now()).await.unwrap();
+    let new = NewPlan { slug: "pro".into(), name: "Pro".into(), summary: String::new(), position: 1 };
+    let plan = plan::create_plan(&mut tx, &Actor::system(), new.clone(), portal.now()).await.unwrap();
+    let flat = |amount: i64| rating::RateCard::new(Price::Flat(Flat { amount: Decimal::from(amount) }));
+    let limit = |requests| quota::RateLimit { requests, per_seconds: 1, burst: None, scope: quota::Scope::Subscription, route_group: None };
+    let quota = |meter, limit_microunits| quota::QuotaLimit {
+        meter,
+        limit_microunits,
+        enforcement: quota::Enforcement::Hard,
+        when_unreachable: quota::WhenUnreachable::Deny,
+    };
+    let terms = VersionTerms {
+        rate_cards: vec![
+            NewRateCard { name: String::new(), meter: None, terms: flat(-1) },
+            NewRateCard { name: "Fee".into(), meter: Some(requests.id), terms: flat(1) },
+            NewRateCard {
+                name: "Again".into(),
+                meter: Some(requests.id),
+                terms: rating::RateCard::new(Price::Unit(Unit { unit_amount: Decimal::ONE })),
+            },
+        ],
+        rate_limits: vec![limit(0)],
+        quotas: vec![quota(requests.id, -1), quota(ids::MeterId::new(), 1)],
+        billable: gateway_control::policy::BillableRule { statuses: vec![(299, 200)], except: Vec::new() },
+        ..free_terms(vec![product, product, ApiProductId::new()])
+    };
+    let error = plan::create_version(&mut tx, &Actor::system(), plan.id, terms, portal.now()).await.expect_err("a refusal");
+    let mut fields: Vec<&str> = error.fields.iter().map(|field| field.field.as_ref()).collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "billable.statuses[0]",
+            "products[1]",
+            "products[2]",
+            "quotas[0].limit_microunits",
+            "quotas[1].meter",
+            "rate_cards[0].name",
+            "rate_cards[0].price.amount",
+            "rate_cards[1].meter",
+            "rate_cards[2].meter",
+            "rate_limits[0].requests",
+        ]
+    );
+    let error = plan::create_plan(&mut tx, &Actor::system(), NewPlan { slug: "Pro!".into(), name: " ".repeat(101), ..new }, portal.now())
+        .await
+        .expect_err("a refusal");
+    assert!(error.field("slug").is_some() && error.field("name").is_some(), "{error:?}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn only_operators_change_the_catalog(pool: PgPool) {
+    let portal = Portal::new(pool);
+    published(&portal, "pets", document("Pets", &[("get", "/pets")])).await;
+    import_as(&portal, "secret", document("Secret", &[("get", "/secret")]), None).await.unwrap();
+    let owner = portal.person("owner@example.com").await;
+    portal.tenant("Acme", &[(&owner, Role::Owner)]).await;
+    let (mut visitor, mut member) = (portal.visitor(), portal.browser(&owner).await);
+    for path in [
+        "/admin/products",
+        "/admin/products/import",
+        "/admin/products/pets",
+        "/admin/products/pets/routes",
+        "/admin/products/pets/editions",
+        "/admin/plans",
+        "/admin/plans/new",
+        "/admin/meters",
+    ] {
+        assert_eq!(visitor.get(path).await.status, 303, "{path}");
+        assert_eq!(member.get(path).await.status, 403, "{path}");
+    }
+    for path in ["/admin/products/pets", "/admin/products/pets/unpublish", "/admin/plans", "/admin/meters"] {
+        assert_eq!(
+            member.post(path, &[("name", "Mine"), ("slug", "mine"), ("unit", "x"), ("aggregation", "sum"), ("position", "1")]).await.status,
+            403,
+            "{path}"
+        );
+    }
+    for path in ["/catalog/secret", "/catalog/secret/reference", "/catalog/secret/openapi.json"] {
+        assert_eq!(visitor.get(path).await.status, 404, "{path}");
+        assert_eq!(member.get(path).await.status, 404, "{path}");
+    }
+    let token = portal.token(&owner, None).await;
+    assert_eq!(portal.rest("POST", "/api/v1/products/import?slug=mine", &token, Some(json!({}))).await.status, 403);
+    assert_eq!(portal.rest("GET", "/api/v1/products/secret", &token, None).await.status, 404);
+    let meter = json!({"slug": "mine", "name": "Mine", "unit": "x", "aggregation": "sum"});
+    assert_eq!(portal.rest("POST", "/api/v1/meters", &token, Some(meter)).await.status, 403);
+    let listed: Value = serde_json::from_str(&portal.rest("GET", "/api/v1/products", &token, None).await.body).unwrap();
+    let slugs: Vec<&str> = listed["items"].as_array().unwrap().iter().map(|item| item["slug"].as_str().unwrap()).collect();
+    assert_eq!(slugs, ["pets"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn visitors_read_the_catalog(pool: PgPool) {
+    let portal = Portal::with_settings(pool, &[("PORTAL_GATEWAY_URL", "https://gateway.example.com")]);
+    let product = published(&portal, "pets", document("Pets API", &[("get", "/pets"), ("get", "/pets/{id}")])).await;
+    let mut tx = portal.app.begin().await.unwrap();
+    let new = NewPlan { slug: "pro".into(), name: "Pro".into(), summary: "For teams.".into(), position: 1 };
+    let system = Actor::system();
+    let plan = plan::create_plan(&mut tx, &system, new, portal.now()).await.unwrap();
+    let fee =
+        NewRateCard { name: "Base fee".into(), meter: None, terms: rating::RateCard::new(Price::Flat(Flat { amount: Decimal::from(49) })) };
+    let terms = VersionTerms { rate_cards: vec![fee], ..free_terms(vec![product]) };
+    let version = plan::create_version(&mut tx, &system, plan.id, terms, portal.now()).await.unwrap();
+    plan::publish_version(&mut tx, &system, version.id, portal.now()).await.unwrap();
+    portal.app.commit(tx).await.unwrap();
+
+    let mut visitor = portal.visitor();
+    let list = visitor.get("/catalog").await;
+    assert!(list.status == 200 && list.body.contains("Pets API") && list.body.contains("2 operations"), "{}", list.body);
+    assert!(!visitor.get("/catalog?q=weather").await.body.contains("Pets API"));
+    assert!(visitor.get("/catalog?q=PETS+about").await.body.contains("Pets API"));
+    let page = visitor.get("/catalog/pets").await.body;
+    for part in ["https://gateway.example.com/pets", "/pets/{id}", "/subscribe?plan=pro", "49.00", "All about it."] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("<script>alert"), "a document's HTML does not get through");
+    assert!(visitor.get("/pricing").await.body.contains("49.00"));
+
+    let reference = visitor.get("/catalog/pets/reference").await;
+    let policy = reference.headers["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("connect-src 'self' https://gateway.example.com;") && policy.contains("script-src 'self';"), "{policy}");
+    assert!(reference.body.contains("data-url=\"/catalog/pets/openapi.json\""));
+
+    let answer = visitor.get("/catalog/pets/openapi.json").await;
+    let shown: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(shown["servers"], json!([{"url": "https://gateway.example.com/pets"}]));
+    assert_eq!(shown["components"]["securitySchemes"]["apiKey"]["name"], "x-api-key");
+    let tag = answer.headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(visitor.get_with("/catalog/pets/openapi.json", "if-none-match", &tag).await.status, 304);
+    import_as(&portal, "pets", document("Pets API", &[("get", "/pets")]), None).await.unwrap();
+    assert_eq!(visitor.get_with("/catalog/pets/openapi.json", "if-none-match", &tag).await.status, 200, "a new edition has another tag");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_operator_imports_in_the_browser(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let operator = portal.operator("op@example.com").await;
+    let mut browser = portal.browser(&operator).await;
+    assert!(browser.get("/admin/products").await.body.contains("Import your first API"));
+
+    let refused = browser
+        .upload("/admin/products/import", b"openapi: 3.0.0\ninfo: {title: A, version: 1}\npaths: {/a: {get: {$ref: 'x.yaml'}}}")
+        .await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("#/paths/~1a/get/$ref") && refused.body.contains("lies outside of the document"), "{}", refused.body);
+    let private = browser.upload_fields("/admin/products/import", &[("url", "http://169.254.169.254/latest/meta-data")], b"").await;
+    assert!(private.status == 422 && private.body.contains("not a public address"), "{}", private.body);
+    let csrf = std::mem::replace(&mut browser.csrf, "wrong".into());
+    assert_eq!(browser.upload("/admin/products/import", &document("Pets", &[("get", "/pets")])).await.status, 403);
+    browser.csrf = csrf;
+
+    let kept = browser.upload("/admin/products/import", &document("Pets API", &[("get", "/pets"), ("post", "/pets")])).await;
+    assert_eq!(kept.status, 303, "{}", kept.body);
+    let to = kept.headers["location"].to_str().unwrap().to_owned();
+    assert!(to.ends_with("?slug=pets"), "{to}");
+    let preview = browser.get(&to).await.body;
+    assert!(preview.contains("https://upstream.example.com/base") && preview.contains("2 routes"), "{preview}");
+    let path = to.split('?').next().unwrap().to_owned();
+    let wrong = browser.post(&path, &[("action", "import"), ("slug", "pets"), ("name", "Pets"), ("upstream_url", "nowhere")]).await;
+    assert!(wrong.status == 422 && wrong.body.contains("Enter a whole address"), "{}", wrong.body);
+    let done =
+        browser.post(&path, &[("action", "import"), ("slug", "pets"), ("name", "Pets"), ("upstream_url", "http://10.0.0.7:9000")]).await;
+    assert_eq!((done.status, done.headers["location"].to_str().unwrap()), (303, "/admin/products/pets"));
+    assert_eq!(browser.get(&to).await.status, 404, "the upload is gone");
+
+    assert_eq!(portal.visitor().get("/catalog/pets").await.status, 404, "a draft");
+    assert_eq!(browser.post("/admin/products/pets/publish", &[]).await.status, 303);
+    assert_eq!(portal.visitor().get("/catalog/pets").await.status, 200);
+    let form = [
+        ("name", "Pets 2"),
+        ("upstream_url", "http://10.0.0.7:9000/v2/"),
+        ("connect_timeout_ms", "100"),
+        ("first_byte_timeout_ms", "many"),
+    ];
+    let wrong = browser.post("/admin/products/pets", &form).await;
+    assert!(wrong.status == 422 && wrong.body.contains("1 to 3600000 milliseconds"), "{}", wrong.body);
+    let form =
+        [("name", "Pets 2"), ("upstream_url", "http://10.0.0.7:9000/v2/"), ("connect_timeout_ms", "100"), ("first_byte_timeout_ms", "200")];
+    assert_eq!(browser.post("/admin/products/pets", &form).await.status, 303);
+    assert!(browser.get("/admin/products/pets").await.body.contains("value=\"http://10.0.0.7:9000/v2\""));
+
+    let routes = browser.get("/admin/products/pets/routes").await.body;
+    let link =
+        routes.split("href=\"").find_map(|part| part.split('"').next().filter(|href| href.contains("/routes/rte_"))).unwrap().to_owned();
+    let meter = {
+        let mut tx = portal.app.begin().await.unwrap();
+        meter::requests_meter(&mut tx, portal.now()).await.unwrap().id.to_string()
+    };
+    let form = [
+        ("meter_0", meter.as_str()),
+        ("source_0", "trailer"),
+        ("header_0", "X-Tokens"),
+        ("default_units_0", "2"),
+        ("max_units_0", "5000"),
+        ("whole_product", "on"),
+    ];
+    assert_eq!(browser.post(&link, &form).await.status, 303);
+    assert!(browser.get(&link).await.body.contains("value=\"x-tokens\""));
+    let editions = browser.get("/admin/products/pets/editions").await.body;
+    assert!(editions.contains("OpenAPI 3.0.3") && editions.contains("op@example.com"), "{editions}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_operator_makes_a_plan_in_the_browser(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let product = published(&portal, "pets", document("Pets", &[("get", "/pets")])).await;
+    let operator = portal.operator("op@example.com").await;
+    let mut browser = portal.browser(&operator).await;
+    assert_eq!(
+        browser.post("/admin/meters", &[("slug", "tokens"), ("name", "Tokens"), ("unit", "token"), ("aggregation", "sum")]).await.status,
+        303
+    );
+    let again = browser.post("/admin/meters", &[("slug", "tokens"), ("name", "Tokens"), ("unit", "token"), ("aggregation", "sum")]).await;
+    assert!(again.status == 422 && again.body.contains("Another meter has this slug"), "{}", again.body);
+    assert_eq!(
+        browser.post("/admin/plans", &[("slug", "pro"), ("name", "Pro"), ("summary", "For teams."), ("position", "10")]).await.status,
+        303
+    );
+    let again = browser.post("/admin/plans", &[("slug", "pro"), ("name", "Pro"), ("position", "10")]).await;
+    assert!(again.status == 422 && again.body.contains("Another plan has this slug"), "{}", again.body);
+    let draft = browser.post("/admin/plans/pro/versions", &[]).await;
+    let editor = draft.headers["location"].to_str().unwrap().to_owned();
+    assert!(browser.get(&editor).await.body.contains("Save draft"));
+
+    let (requests, tokens) = {
+        let mut tx = portal.app.begin().await.unwrap();
+        let meters = meter::meters(&mut tx).await.unwrap();
+        let id = |slug: &str| meters.iter().find(|meter| meter.slug == slug).unwrap().id.to_string();
+        (id("requests"), id("tokens"))
+    };
+    let product_field = format!("product_{product}");
+    let mut form = vec![
+        ("currency", "EUR"),
+        ("cadence", "month"),
+        (product_field.as_str(), "on"),
+        ("statuses", "200-499"),
+        ("except", "401, 403, 429"),
+        ("card_0_name", "Base fee"),
+        ("card_0_model", "flat"),
+        ("card_0_amount", "49"),
+        ("card_1_name", "Requests"),
+        ("card_1_meter", &requests),
+        ("card_1_model", "graduated"),
+        ("card_1_tiers", "1000 0.3\r\n* 0.1 5"),
+        ("card_1_free_units", "100"),
+        ("card_3_name", "Tokens"),
+        ("card_3_meter", &tokens),
+        ("card_3_model", "package"),
+        ("card_3_amount", "1.5"),
+        ("card_3_size", "1000"),
+        ("quota_0_meter", &requests),
+        ("quota_0_limit", "10000"),
+        ("quota_0_enforcement", "soft"),
+        ("limit_0_requests", "10"),
+        ("limit_0_per_seconds", "1"),
+        ("limit_0_burst", "20"),
+        ("limit_0_scope", "api_key"),
+    ];
+    let saved = browser.post(&editor, &form).await;
+    assert_eq!(saved.status, 303, "{}", saved.body);
+    form[11] = ("card_1_tiers", "1000 0.3\n500 0.1");
+    let wrong = browser.post(&editor, &form).await;
+    assert!(wrong.status == 422 && wrong.body.contains("must"), "{}", wrong.body);
+    assert_eq!(browser.post(&format!("{editor}/publish"), &[("confirm", "yes")]).await.status, 303);
+    assert_eq!(browser.post(&editor, &form[..5]).await.status, 409);
+
+    let prices = portal.visitor().get("/pricing").await.body;
+    for part in [
+        "49.00",
+        "EUR a month",
+        "100 requests included a month",
+        "1 to 1,000",
+        "0.30 EUR",
+        "1.50 EUR per started 1,000 tokens",
+        "A warning at 10,000 requests a month",
+        "10 requests a second for each key, in bursts of up to 20",
+    ] {
+        assert!(prices.contains(part), "{part}: {prices}");
+    }
+    let next = browser.post("/admin/plans/pro/versions", &[]).await.headers["location"].to_str().unwrap().to_owned();
+    assert!(browser.get(&next).await.body.contains("1000 0.3"), "a new version copies the last");
+    assert_eq!(browser.post(&format!("{next}/delete"), &[("confirm", "yes")]).await.status, 303);
+
+    let token = portal.token(&operator, None).await;
+    let plan: Value = serde_json::from_str(&portal.rest("GET", "/api/v1/plans/pro", &token, None).await.body).unwrap();
+    assert_eq!(
+        (plan["version"].as_i64(), plan["currency"].as_str(), plan["prices"].as_array().map(Vec::len)),
+        (Some(1), Some("EUR"), Some(3))
+    );
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_program_imports_and_reads(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let operator = portal.operator("op@example.com").await;
+    let token = portal.token(&operator, None).await;
+    let body: Value = serde_json::from_slice(&document("Pets API", &[("get", "/pets")])).unwrap();
+    let created = portal.rest("POST", "/api/v1/products/import?slug=pets&publish=true", &token, Some(body.clone())).await;
+    assert_eq!(created.status, 201, "{}", created.body);
+    let report: Value = serde_json::from_str(&created.body).unwrap();
+    assert_eq!((report["created"].as_bool(), &report["added"]), (Some(true), &json!(["GET /pets"])));
+    assert_eq!(portal.rest("POST", "/api/v1/products/import?slug=pets", &token, Some(body)).await.status, 200);
+    let refused = portal
+        .rest(
+            "POST",
+            "/api/v1/products/import?slug=pets",
+            &token,
+            Some(json!({"openapi": "3.0.0", "info": {"title": "A", "version": "1"}, "paths": {"a": {"get": {}}}})),
+        )
+        .await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("#/paths/a: The path `a` must start with `/`."), "{}", refused.body);
+    assert_eq!(portal.visitor().get("/catalog/pets").await.status, 200, "published at once");
+    let meter = json!({"slug": "tokens", "name": "Tokens", "unit": "token", "aggregation": "sum"});
+    assert_eq!(portal.rest("POST", "/api/v1/meters", &token, Some(meter)).await.status, 201);
+    let meters: Value = serde_json::from_str(&portal.rest("GET", "/api/v1/meters", &token, None).await.body).unwrap();
+    assert_eq!(meters["items"].as_array().map(Vec::len), Some(2));
+    let product: Value = serde_json::from_str(&portal.rest("GET", "/api/v1/products/pets", &token, None).await.body).unwrap();
+    assert_eq!(product["base_url"], "http://127.0.0.1:8081/pets");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_meter_is_created_once_however_many_imports_race(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let imports = (0..4).map(|index| {
+        let (portal, slug) = (Portal::new(portal.app.pool.clone()), format!("pets-{index}"));
+        tokio::spawn(async move { import_as(&portal, &slug, document("Pets", &[("get", "/pets")]), None).await.map(|_| ()) })
+    });
+    for import in imports.collect::<Vec<_>>() {
+        import.await.unwrap().expect("an import");
+    }
+    let mut tx = portal.app.begin().await.unwrap();
+    assert_eq!(meter::meters(&mut tx).await.unwrap().len(), 1);
+    let input = NewMeter { slug: "requests".into(), name: "Again".into(), unit: "request".into(), aggregation: Aggregation::Count };
+    let error = meter::create_meter(&mut tx, &Actor::system(), input, portal.now()).await.expect_err("it is there");
+    assert!(error.field("slug").is_some());
+}
