@@ -117,7 +117,11 @@ async fn verify(Entered(mut visit, input): Entered<Token>) -> Result<Redirect, F
     Ok(Redirect::to(&to))
 }
 
-async fn resend(Entered(mut visit, ()): Entered<()>) -> Result<Response, Failure> {
+/// A form that is only a button.
+#[derive(Deserialize)]
+struct Nothing {}
+
+async fn resend(Entered(mut visit, Nothing {}): Entered<Nothing>) -> Result<Response, Failure> {
     let Some(session) = &visit.session else {
         return Err(Error::new(Kind::Unauthenticated, "Please sign in first.").into());
     };

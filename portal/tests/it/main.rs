@@ -3,11 +3,13 @@
 mod admin_gateways;
 mod billing;
 mod catalog;
+mod authz_coverage;
 mod control_leases;
 mod control_policy;
 mod control_usage;
 mod jobs;
 mod partitions;
+mod purchase;
 mod sign_up;
 mod support;
 mod tokens;

@@ -162,7 +162,15 @@ impl Portal {
 
     /// Calls the REST API.
     pub async fn rest(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+        self.rest_of(method, path, token, None, body).await
+    }
+
+    /// Calls the REST API, naming the organization.
+    pub async fn rest_of(&self, method: &str, path: &str, token: &str, tenant: Option<TenantId>, body: Option<Value>) -> Answer {
         let mut request = http::Request::builder().method(method).uri(path);
+        if let Some(tenant) = tenant {
+            request = request.header("tollkeeper-tenant", tenant.to_string());
+        }
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -317,4 +325,51 @@ async fn send(router: &Router, request: http::Request<Body>) -> Answer {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
     Answer { status: parts.status.as_u16(), headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
+}
+
+impl Portal {
+    /// A published API product.
+    pub async fn product(&self, slug: &str) -> ids::ApiProductId {
+        let id = ids::ApiProductId::new();
+        sqlx::query("INSERT INTO api_products (id, slug, name, published_at, created_at, updated_at) VALUES ($1, $2, $2, $3, $3, $3)")
+            .bind(id.uuid())
+            .bind(slug)
+            .bind(self.now())
+            .execute(&self.app.pool)
+            .await
+            .expect("a new slug");
+        id
+    }
+
+    /// A published plan that costs nothing, without limits.
+    pub async fn plan(&self, slug: &str, products: &[ids::ApiProductId]) {
+        let (plan, version) = (ids::PlanId::new(), ids::PlanVersionId::new());
+        sqlx::query("INSERT INTO plans (id, slug, name, position, created_at) VALUES ($1, $2, $2, 1, $3)")
+            .bind(plan.uuid())
+            .bind(slug)
+            .bind(self.now())
+            .execute(&self.app.pool)
+            .await
+            .expect("a new slug");
+        let billable = serde_json::to_value(gateway_control::policy::BillableRule::default()).expect("JSON");
+        sqlx::query(
+            "INSERT INTO plan_versions (id, plan_id, version, currency, cadence, rate_limits, quotas, billable, published_at, created_at)
+             VALUES ($1, $2, 1, 'USD', 'month', '[]', '[]', $3, $4, $4)",
+        )
+        .bind(version.uuid())
+        .bind(plan.uuid())
+        .bind(billable)
+        .bind(self.now())
+        .execute(&self.app.pool)
+        .await
+        .expect("a new version");
+        for product in products {
+            sqlx::query("INSERT INTO plan_version_products (plan_version_id, product_id) VALUES ($1, $2)")
+                .bind(version.uuid())
+                .bind(product.uuid())
+                .execute(&self.app.pool)
+                .await
+                .expect("a product");
+        }
+    }
 }
