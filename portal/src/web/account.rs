@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     call::UserCall,
     failure::{Failure, status_of},
-    form::Posted,
+    form::{Nothing, Posted},
     shell::Shell,
 };
 use crate::{
@@ -106,7 +106,7 @@ async fn revoke(Posted(mut call, input): Posted<UserCall, Handle>) -> Result<Red
     Ok(call.commit_and_go("/account", "success", "The session has ended.").await?)
 }
 
-async fn revoke_others(Posted(mut call, ()): Posted<UserCall, ()>) -> Result<Redirect, Failure> {
+async fn revoke_others(Posted(mut call, Nothing {}): Posted<UserCall, Nothing>) -> Result<Redirect, Failure> {
     session::revoke_others(&mut call.tx, &call.actor, &call.session, call.now).await?;
     Ok(call.commit_and_go("/account", "success", "All other sessions have ended.").await?)
 }

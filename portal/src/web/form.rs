@@ -2,8 +2,9 @@
 
 use axum::{
     Form,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request, rejection::FormRejection},
-    http::HeaderMap,
+    http::{HeaderMap, Method},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -21,13 +22,16 @@ use crate::{
 #[derive(Debug)]
 pub struct Posted<C, T>(pub C, pub T);
 
+/// The token of a form. It is read on its own, because a flattened struct could not read numbers out of a form's texts.
 #[derive(Deserialize)]
-struct WithToken<T> {
+struct Token {
     #[serde(default)]
     csrf: String,
-    #[serde(flatten)]
-    input: T,
 }
+
+/// A form that is only a button.
+#[derive(Debug, Deserialize)]
+pub struct Nothing {}
 
 macro_rules! posted {
     ($call:ty) => {
@@ -37,16 +41,26 @@ macro_rules! posted {
             async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
                 let (mut parts, body) = request.into_parts();
                 let call = <$call>::from_request_parts(&mut parts, app).await?;
-                let request = Request::from_parts(parts, body);
-                let Form(form) = Form::<WithToken<T>>::from_request(request, app).await.map_err(|rejection| unreadable(&rejection))?;
-                call::check_csrf(&call.session, &form.csrf).map_err(|error| Failure::from(error).into_response())?;
-                Ok(Self(call, form.input))
+                let headers = parts.headers.clone();
+                let body = Bytes::from_request(Request::from_parts(parts, body), app).await.map_err(IntoResponse::into_response)?;
+                let Token { csrf } = read(&headers, &body, app).await?;
+                call::check_csrf(&call.session, &csrf).map_err(|error| Failure::from(error).into_response())?;
+                Ok(Self(call, read(&headers, &body, app).await?))
             }
         }
     };
 }
 posted!(Call);
 posted!(UserCall);
+
+/// Reads a form's body, which is in memory already.
+async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes, app: &App) -> Result<T, Response> {
+    let mut request = Request::new(Body::from(body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.headers_mut() = headers.clone();
+    let Form(form) = Form::<T>::from_request(request, app).await.map_err(|rejection| unreadable(&rejection))?;
+    Ok(form)
+}
 
 fn unreadable(rejection: &FormRejection) -> Response {
     let kind = if rejection.status() == 413 { Kind::TooLarge } else { Kind::Invalid };

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     call::Visit,
     failure::{Failure, status_of},
-    form::Entered,
+    form::{Entered, Nothing},
     shell::Shell,
 };
 use crate::{
@@ -116,10 +116,6 @@ async fn verify(Entered(mut visit, input): Entered<Token>) -> Result<Redirect, F
     };
     Ok(Redirect::to(&to))
 }
-
-/// A form that is only a button.
-#[derive(Deserialize)]
-struct Nothing {}
 
 async fn resend(Entered(mut visit, Nothing {}): Entered<Nothing>) -> Result<Response, Failure> {
     let Some(session) = &visit.session else {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     call::Call,
     failure::{Failure, status_of},
-    form::Posted,
+    form::{Nothing, Posted},
     plan_text::{self, PlanView},
     segment::Segment,
     shell::Shell,
@@ -138,14 +138,14 @@ async fn cancel(
     }
 }
 
-async fn pause(Segment(id): Segment<SubscriptionId>, Posted(mut call, ()): Posted<Call, ()>) -> Result<Response, Failure> {
+async fn pause(Segment(id): Segment<SubscriptionId>, Posted(mut call, Nothing {}): Posted<Call, Nothing>) -> Result<Response, Failure> {
     match subscriptions::pause(&mut call.tx, &call.actor, call.tenant, id, call.now).await {
         Ok(()) => Ok(done(call, id, "The subscription is paused: calls are refused until you resume it.").await?.into_response()),
         Err(error) => refused(call, id, error).await,
     }
 }
 
-async fn resume(Segment(id): Segment<SubscriptionId>, Posted(mut call, ()): Posted<Call, ()>) -> Result<Response, Failure> {
+async fn resume(Segment(id): Segment<SubscriptionId>, Posted(mut call, Nothing {}): Posted<Call, Nothing>) -> Result<Response, Failure> {
     match subscriptions::resume(&mut call.tx, &call.actor, call.tenant, id, call.now).await {
         Ok(()) => Ok(done(call, id, "The subscription is active again.").await?.into_response()),
         Err(error) => refused(call, id, error).await,

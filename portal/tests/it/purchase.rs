@@ -40,6 +40,9 @@ async fn from_an_organization_to_a_key_by_the_pages(pool: PgPool) {
     let secret = shown_secret(&page.body);
     assert!(gateway_control::credential::Credential::parse(&secret).is_some(), "{secret}");
     assert!(!browser.get(&to).await.body.contains(&secret), "shown once");
+    let key = page.body.split("/keys/key_").nth(1).unwrap().split('/').next().unwrap();
+    let rotated = browser.post(&format!("{to}/keys/key_{key}/rotate"), &[("overlap_seconds", "86400")]).await.expect_status(200);
+    assert_ne!(shown_secret(&rotated.body), secret);
     // Q8: the same application on another plan of the same product.
     let application = to.strip_prefix("/applications/").unwrap();
     let clash = browser.post("/subscribe", &[("plan", "pro"), ("application", application)]).await.expect_status(409);
