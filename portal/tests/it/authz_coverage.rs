@@ -13,6 +13,9 @@ use crate::support::{Person, Portal};
 /// Operations on what belongs to the caller as a person, whatever the tenant.
 const OF_THE_PERSON: [&str; 3] = ["tokens.list", "tokens.create", "tokens.revoke"];
 
+/// Operations on what is on offer to everybody who has signed in.
+const OF_THE_CATALOG: [&str; 5] = ["meters.list", "plans.get", "plans.list", "products.get", "products.list"];
+
 /// Pages for everybody.
 const PUBLIC_PAGES: [&str; 17] = [
     "/",
@@ -143,7 +146,7 @@ async fn rest_operations_refuse_those_who_may_not(pool: PgPool) {
             async |token: &str, body: Option<Value>| world.portal.rest_of(&operation.method, &path, token, Some(world.tenant), body).await;
         let what = format!("{} {}", operation.method, operation.path);
         assert_eq!(call("", world.body(&operation.id)).await.status, 401, "{what}, anonymous");
-        if OF_THE_PERSON.contains(&operation.id.as_str()) {
+        if OF_THE_PERSON.contains(&operation.id.as_str()) || OF_THE_CATALOG.contains(&operation.id.as_str()) {
             continue;
         }
         let answer = call(&outsider, world.body(&operation.id)).await;
@@ -237,6 +240,7 @@ async fn pages_refuse_those_who_may_not(pool: PgPool) {
             ("plan", "free"),
             ("application", world.application.as_str()),
             ("overlap_seconds", "0"),
+            ("overlap_hours", "0"),
             ("confirm", "yes"),
             ("email", "ada@example.com"),
             ("billing_email", "ada@example.com"),

@@ -1,9 +1,9 @@
 //! The portal's router against a real Postgres: each test has a database of its own.
 
 mod admin_gateways;
+mod authz_coverage;
 mod billing;
 mod catalog;
-mod authz_coverage;
 mod control_leases;
 mod control_policy;
 mod control_usage;
