@@ -9,7 +9,9 @@ mod application;
 mod catalog;
 mod common;
 mod gateway;
+mod invoice;
 mod subscription;
+mod usage;
 
 #[cfg(feature = "client")]
 mod client;
@@ -22,4 +24,6 @@ pub use catalog::{ApiProduct, CreateMeter, ImportQuery, ImportReport, Meter, Met
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};
 pub use gateway::{CreateGateway, Gateway, GatewayInstance, IssuedGateway, RotateGateway};
+pub use invoice::{Invoice, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
 pub use subscription::{ChangeSubscription, CreateSubscription, Subscription, SubscriptionQuery, SubscriptionState};
+pub use usage::{Cost, CostLine, Usage, UsageBy, UsageGroup, UsageMeter, UsageQuery, UsageSlot};

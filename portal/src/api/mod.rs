@@ -15,6 +15,7 @@ pub mod call;
 mod document;
 pub mod extract;
 mod gateways;
+mod invoices;
 mod keys;
 mod meters;
 mod plans;
@@ -22,6 +23,7 @@ pub mod problem;
 mod products;
 mod subscriptions;
 mod tokens;
+mod usage;
 
 /// All endpoints below `/api/v1`, with their descriptions.
 fn documented() -> OpenApiRouter<App> {
@@ -35,7 +37,9 @@ fn documented() -> OpenApiRouter<App> {
             .merge(plans::routes())
             .merge(products::routes())
             .merge(subscriptions::routes())
-            .merge(tokens::routes()),
+            .merge(tokens::routes())
+            .merge(usage::routes())
+            .merge(invoices::routes()),
     )
 }
 

@@ -329,3 +329,68 @@ async fn pages_show_members_their_own_invoices_only(pool: PgPool) {
     operator.post(&format!("{page}/paid"), &[("note", "transfer 9")]).await.expect_status(303);
     assert_eq!(invoices(&portal).await[0].state, InvoiceState::Paid);
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn rest_tells_usage_cost_and_invoices_of_ones_own_tenant(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal, &fee_and_calls()).await;
+    ship(&portal, vec![world.row(&portal, 250, 200), world.row(&portal, 5, 503)]).await;
+    let (ours, theirs) = (portal.person("ada@example.com").await, portal.person("eve@example.com").await);
+    sqlx::query("INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, 'viewer', now())")
+        .bind(world.tenant.uuid())
+        .bind(ours.id.uuid())
+        .execute(&portal.app.pool)
+        .await
+        .expect("a member");
+    let elsewhere = portal.tenant("Elsewhere", &[(&theirs, Role::Owner)]).await;
+    let ours = portal.token(&ours, Some(world.tenant)).await;
+    let theirs = portal.token(&theirs, Some(elsewhere)).await;
+
+    let usage = portal.rest("GET", "/api/v1/usage?by=status", &ours, None).await.expect_status(200).json();
+    assert_eq!((&usage["calls"], &usage["server_errors"]), (&json!(255), &json!(5)));
+    assert_eq!(usage["meters"][0]["billable"], json!("250"));
+    let theirs_usage = portal.rest("GET", "/api/v1/usage", &theirs, None).await.expect_status(200).json();
+    assert_eq!(theirs_usage["calls"], json!(0));
+    portal.rest("GET", "/api/v1/usage", "", None).await.expect_status(401);
+
+    let cost = format!("/api/v1/subscriptions/{}/cost", world.subscription);
+    let answer = portal.rest("GET", &cost, &ours, None).await.expect_status(200).json();
+    assert_eq!(answer["total"], json!({ "amount": "32.50", "currency": "EUR" }));
+    portal.rest("GET", &cost, &theirs, None).await.expect_status(404);
+
+    let Closed::Invoice(id) = close(&portal, &world, at("2026-04-01T01:00:00Z")).await else { panic!("the period is due") };
+    let one = format!("/api/v1/invoices/{id}");
+    let listed = portal.rest("GET", "/api/v1/invoices", &ours, None).await.expect_status(200).json();
+    assert_eq!((&listed["items"][0]["number"], &listed["items"][0]["state"]), (&json!("INV-000001"), &json!("finalized")));
+    let shown = portal.rest("GET", &one, &ours, None).await.expect_status(200).json();
+    assert_eq!(shown["lines"][1]["detail"]["formula"], json!("250 - 100 free = 150; 150 × 0.01 = 1.5"));
+    portal.rest("GET", &one, &theirs, None).await.expect_status(404);
+    let paid = format!("{one}/mark-paid");
+    let reference = json!({ "reference": "transfer 3" });
+    portal.rest("POST", &paid, &ours, Some(reference.clone())).await.expect_status(403);
+    assert_eq!(invoices(&portal).await[0].state, InvoiceState::Finalized);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_export_is_csv_of_the_filtered_usage(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal, &fee_and_calls()).await;
+    ship(&portal, vec![world.row(&portal, 250, 200), world.row(&portal, 5, 503)]).await;
+    let ours = portal.person("ada@example.com").await;
+    sqlx::query("INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, 'viewer', now())")
+        .bind(world.tenant.uuid())
+        .bind(ours.id.uuid())
+        .execute(&portal.app.pool)
+        .await
+        .expect("a member");
+    sqlx::query("UPDATE applications SET name = '=1+1, \"Shop\"'").execute(&portal.app.pool).await.expect("a name");
+    sqlx::query("UPDATE api_keys SET hint = 'abcd'").execute(&portal.app.pool).await.expect("a hint");
+    let mut browser = portal.browser(&ours).await;
+    let csv = browser.get("/usage.csv?from=2026-03-10&to=2026-03-10&status=5").await.expect_status(200).body;
+    assert_eq!(
+        csv,
+        "start,api,method,path,application,key,key_hint,plan,status,mode,meter,unit,calls,units,billable_units\r\n\
+         2026-03-10T12:00:00Z,weather,GET,/weather/today,\"'=1+1, \"\"Shop\"\"\",key,abcd,pro,503,live,calls,call,5,5,0\r\n"
+    );
+    browser.get("/usage.csv?from=nonsense&to=2026-03-10").await.expect_status(422);
+}

@@ -1,0 +1,31 @@
+use axum::Json;
+use ids::InvoiceId;
+use portal_api::{Invoice, MarkPaid};
+
+use crate::{
+    api::{
+        call::ApiCall,
+        extract::{self, Path},
+        invoices,
+        problem::Problem,
+    },
+    billing::invoice,
+};
+
+/// Mark an invoice as paid
+///
+/// For operators, where no payment provider does it. Name the organization in the header `Tollkeeper-Tenant`.
+#[utoipa::path(
+    post, path = "/invoices/{invoice}/mark-paid", operation_id = "invoices.mark_paid", tag = "invoices",
+    params(("invoice" = InvoiceId, Path)), request_body = MarkPaid,
+    responses((status = OK, body = Invoice), (status = 409, description = "The invoice cannot be paid in its state.", body = portal_api::Problem, content_type = "application/problem+json")))]
+pub(super) async fn mark_invoice_paid(
+    mut call: ApiCall,
+    Path(id): Path<InvoiceId>,
+    extract::Json(body): extract::Json<MarkPaid>,
+) -> Result<Json<Invoice>, Problem> {
+    let tenant = call.tenant()?;
+    let paid = invoice::mark_paid(&mut call.tx, &call.actor, tenant, id, &body.reference, call.now).await?;
+    call.commit().await?;
+    Ok(Json(invoices::shown(paid, None)))
+}
