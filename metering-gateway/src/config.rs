@@ -37,6 +37,9 @@ pub struct Config {
     /// How long a call waits for the lease exchange that it needs.
     #[arg(long, env = "GATEWAY_LEASE_WAIT", default_value = "50ms", value_parser = duration)]
     pub lease_wait: Duration,
+    /// A PEM file with certificate authorities that are trusted for https:// upstreams, beside those that the system trusts.
+    #[arg(long, env = "GATEWAY_UPSTREAM_CA_FILE")]
+    pub upstream_ca_file: Option<PathBuf>,
     /// The largest body of a request, in bytes.
     #[arg(long, env = "GATEWAY_MAX_REQUEST_BODY_BYTES", default_value_t = 64 * 1024 * 1024)]
     pub max_request_body_bytes: u64,

@@ -46,10 +46,10 @@ impl Core {
     pub fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>, writer: StreamWriter, id_base: u64) -> Rc<Self> {
         let index = RefCell::new(Rc::new(HeldIndex(shared.policy.index().load_full())));
         Rc::new(Self {
-            shared,
             metrics,
             writer: RefCell::new(Some(writer)),
-            pool: Pool::default(),
+            pool: Pool::new(shared.tls.clone()),
+            shared,
             exchanges: OpenExchanges::default(),
             grants: Grants::default(),
             draining: Cell::new(false),

@@ -28,6 +28,7 @@ use crate::{
     server,
     shared::{READY_CLOCK, READY_JOURNAL, READY_POLICY, READY_SERVING, Shared},
     status::Reporter,
+    upstream::tls,
     usage::shipper::{Alerts, Shipper},
 };
 
@@ -100,8 +101,10 @@ impl Gateway {
         };
         let addresses = Addresses { data: data.first().context("no core to serve calls")?.local_addr()?, admin: admin.local_addr()? };
         let portal = Portal::new(&config.portal_url, &config.credential)?;
+        let tls = tls::config(config.upstream_ca_file.as_deref())?;
         let shared = Arc::new(Shared {
             config,
+            tls,
             origin: Instant::now(),
             policy: PolicyInForce::default(),
             rate_limits: Default::default(),

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use calendar::Clock;
 use ids::JournalId;
 use journal::Journal;
+use rustls::ClientConfig;
 use telemetry::Readiness;
 
 use crate::{
@@ -34,6 +35,8 @@ pub struct Shared {
     pub origin: Instant,
     /// The policy that calls are judged by.
     pub policy: PolicyInForce,
+    /// How connections to https:// upstreams are secured.
+    pub tls: Arc<ClientConfig>,
     /// Rate limits.
     pub rate_limits: RateLimits,
     /// Hard quotas.

@@ -11,6 +11,7 @@ use gateway_control::{
 use http::{HeaderName, Method, uri::Authority};
 use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, NamespaceId, PlanVersionId, RouteId, ServiceId, SubscriptionId};
 use quota::{QuotaLimit, RateLimit};
+use rustls::pki_types::ServerName;
 use url::Url;
 
 /// Why an entry cannot be used; a sentence for operators.
@@ -142,6 +143,8 @@ pub struct Upstream {
     pub host: String,
     /// Port to connect to.
     pub port: u16,
+    /// For `https://`: the name that its certificate must be for.
+    pub tls: Option<ServerName<'static>>,
     /// What stands before every path, without a slash at its end.
     pub base_path: String,
     /// How long to wait for a connection.
@@ -164,19 +167,24 @@ impl CompiledService {
 impl Upstream {
     fn parse(text: &str, service: &policy::Service) -> Result<Self, Reason> {
         let url: Url = text.parse().map_err(|error| format!("upstream `{text}`: {error}"))?;
-        if url.scheme() != "http" {
-            return Err(format!("upstream `{text}`: only http:// is spoken to upstreams"));
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err(format!("upstream `{text}`: only http:// and https:// are spoken to upstreams"));
         }
         if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-            return Err(format!("upstream `{text}` must be http://host[:port][/base] and nothing more"));
+            return Err(format!("upstream `{text}` must be http(s)://host[:port][/base] and nothing more"));
         }
         let host = url.host_str().ok_or_else(|| format!("upstream `{text}` has no host"))?;
         let port = url.port_or_known_default().unwrap_or(80);
         let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tls = (url.scheme() == "https")
+            .then(|| ServerName::try_from(host.clone()).map_err(|_| format!("upstream `{text}`: no certificate can be for this host")))
+            .transpose()?;
         Ok(Self {
             authority: authority.parse().map_err(|_| format!("upstream `{text}`: the host cannot be used"))?,
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            host,
             port,
+            tls,
             base_path: url.path().trim_end_matches('/').to_owned(),
             connect_timeout: Duration::from_millis(service.connect_timeout_ms.into()),
             first_byte_timeout: Duration::from_millis(service.first_byte_timeout_ms.into()),

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod pool;
+pub mod tls;
 
 pub use body::RequestBody;
 pub use pool::{Connection, Pool, UpstreamError};

@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io,
+    fmt, io,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,7 +18,13 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use rustls::ClientConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::RequestBody;
 use crate::policy::entries::Upstream;
@@ -48,13 +54,20 @@ pub enum UpstreamError {
 }
 
 /// One core's connections.
-#[derive(Debug, Default, Clone)]
+#[derive(Clone)]
 pub struct Pool(Rc<Inner>);
 
-#[derive(Debug, Default)]
 struct Inner {
-    idle: RefCell<HashMap<Authority, Vec<Idle>>>,
+    /// Plain connections, and those over TLS.
+    idle: [RefCell<HashMap<Authority, Vec<Idle>>>; 2],
     open: Cell<usize>,
+    tls: TlsConnector,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("open", &self.0.open).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -78,7 +91,7 @@ impl Connection {
         if sender.is_closed() {
             return;
         }
-        let mut idle = pool.0.idle.borrow_mut();
+        let mut idle = pool.0.idle(&upstream).borrow_mut();
         // The name is cloned for the first connection of an upstream only.
         let list = match idle.get_mut(&upstream.authority) {
             Some(list) => list,
@@ -90,7 +103,18 @@ impl Connection {
     }
 }
 
+impl Inner {
+    fn idle(&self, upstream: &Upstream) -> &RefCell<HashMap<Authority, Vec<Idle>>> {
+        &self.idle[usize::from(upstream.tls.is_some())]
+    }
+}
+
 impl Pool {
+    /// No connections yet.
+    pub fn new(tls: Arc<ClientConfig>) -> Self {
+        Self(Rc::new(Inner { idle: Default::default(), open: Cell::new(0), tls: tls.into() }))
+    }
+
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors
@@ -102,7 +126,7 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Connection), UpstreamError> {
         let mut request = request;
         loop {
-            let (mut sender, reused) = match self.take_idle(&upstream.authority) {
+            let (mut sender, reused) = match self.take_idle(upstream) {
                 Some(sender) => (sender, true),
                 None => (self.connect(upstream).await?, false),
             };
@@ -120,15 +144,17 @@ impl Pool {
 
     /// Closes what was idle for long.
     pub fn sweep(&self) {
-        self.0.idle.borrow_mut().retain(|_, list| {
-            list.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
-            !list.is_empty()
-        });
+        for idle in &self.0.idle {
+            idle.borrow_mut().retain(|_, list| {
+                list.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
+                !list.is_empty()
+            });
+        }
     }
 
     /// Closes everything that is idle.
     pub fn clear(&self) {
-        self.0.idle.borrow_mut().clear();
+        self.0.idle.iter().for_each(|idle| idle.borrow_mut().clear());
     }
 
     /// How many connections are open, idle ones included.
@@ -137,9 +163,9 @@ impl Pool {
     }
 
     /// The connection that was used last, so that those in excess grow old.
-    fn take_idle(&self, authority: &Authority) -> Option<SendRequest<RequestBody>> {
-        let mut idle = self.0.idle.borrow_mut();
-        let list = idle.get_mut(authority)?;
+    fn take_idle(&self, upstream: &Upstream) -> Option<SendRequest<RequestBody>> {
+        let mut idle = self.0.idle(upstream).borrow_mut();
+        let list = idle.get_mut(&upstream.authority)?;
         while let Some(Idle { sender, since }) = list.pop() {
             if sender.is_ready() && since.elapsed() < IDLE_TIMEOUT {
                 return Some(sender);
@@ -149,12 +175,26 @@ impl Pool {
     }
 
     async fn connect(&self, upstream: &Upstream) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let connecting = TcpStream::connect((upstream.host.as_str(), upstream.port));
+        let connecting = async {
+            let stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
+            stream.set_nodelay(true)?;
+            match &upstream.tls {
+                None => Ok(Stream::Plain(stream)),
+                Some(name) => self.0.tls.connect(name.clone(), stream).await.map(|stream| Stream::Tls(Box::new(stream))),
+            }
+        };
         let stream = timeout(upstream.connect_timeout, connecting)
             .await
             .map_err(|_| UpstreamError::ConnectTimeout(upstream.connect_timeout))?
             .map_err(UpstreamError::Connect)?;
-        stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
+        match stream {
+            Stream::Plain(stream) => self.carry(stream).await,
+            Stream::Tls(stream) => self.carry(stream).await,
+        }
+    }
+
+    /// Starts HTTP on a connection; it is driven beside the exchanges until it ends.
+    async fn carry(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<SendRequest<RequestBody>, UpstreamError> {
         let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
         let pool = self.clone();
         pool.0.open.set(pool.0.open.get() + 1);
@@ -167,4 +207,9 @@ impl Pool {
         });
         Ok(sender)
     }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }

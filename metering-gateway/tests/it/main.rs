@@ -7,5 +7,6 @@ mod forwarding;
 mod lifecycle;
 mod quota;
 mod streaming;
+mod tls;
 mod usage;
 mod websocket;
