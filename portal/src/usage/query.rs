@@ -58,10 +58,13 @@ pub enum Slot {
 impl Slot {
     /// The narrowest slot that leaves a chart readable.
     pub fn for_range(range: Period) -> Self {
-        match range.to.seconds() - range.from.seconds() {
-            ..=93_600 => Self::QuarterHour,
-            ..=777_600 => Self::Hour,
-            _ => Self::Day,
+        let seconds = range.to.seconds() - range.from.seconds();
+        if seconds <= 26 * 3600 {
+            Self::QuarterHour
+        } else if seconds <= 9 * SECONDS_PER_DAY {
+            Self::Hour
+        } else {
+            Self::Day
         }
     }
 

@@ -75,5 +75,5 @@ pub async fn views(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp)
 
 /// The running billing period of a tenant: of its subscription that began first.
 pub async fn running_period(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp) -> Result<Option<Period>> {
-    Ok(billing::preview::running_period(tx, actor, tenant, now).await?)
+    billing::preview::running_period(tx, actor, tenant, now).await
 }

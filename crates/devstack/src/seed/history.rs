@@ -326,7 +326,7 @@ struct Random(u64);
 
 impl Random {
     fn of(seeds: &[u64]) -> Self {
-        let mut random = Self(0x5eed_0f_de30);
+        let mut random = Self(0x005e_ed0f_de30);
         for seed in seeds {
             random.0 ^= *seed;
             random.next();
