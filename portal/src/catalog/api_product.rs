@@ -54,6 +54,11 @@ impl ApiProduct {
         if self.is_published() { "published" } else { "draft" }
     }
 
+    /// What a list of products says of a draft; nothing of others.
+    pub const fn note_of_draft(&self) -> &'static str {
+        if self.is_published() { "" } else { "Draft: publish it before a plan that covers it." }
+    }
+
     /// The description as HTML that is safe to show.
     pub fn description_html(&self) -> String {
         super::markdown::to_html(&self.description)
