@@ -72,7 +72,8 @@ pub async fn run(app: &App, options: &SeedOptions) -> anyhow::Result<SeedReport>
             catalog::point_to(&mut tx, &actor, &options.demo_api, now).await?;
             report.key = Some(tenant::print_key(&mut tx, &actor, &developer, now).await?);
         } else {
-            let catalog = catalog::write(&mut tx, &actor, &options.demo_api, now.minus(CATALOG_AGE)).await?;
+            let catalog =
+                catalog::write(&mut tx, &actor, &options.demo_api, app.config.gateway_url.authority(), now.minus(CATALOG_AGE)).await?;
             let developer = person(&mut tx, &actor, options, (DEVELOPER, "Nora Developer", false), now.minus(CATALOG_AGE)).await?;
             tenant::write(&mut tx, &actor, &developer, &catalog, now).await?;
             report.key = Some(tenant::print_key(&mut tx, &actor, &developer, now).await?);

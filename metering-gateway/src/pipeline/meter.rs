@@ -243,7 +243,7 @@ impl OpenExchanges {
         }
     }
 
-    /// The policy has changed: exchanges whose permit no longer holds are ended, the others write an interim record.
+    /// The policy has changed: exchanges whose permit no longer holds are ended, with a final record of what they used.
     pub fn recheck(&self, core: &Core, now: Timestamp) {
         let index = core.index();
         for open in self.all() {

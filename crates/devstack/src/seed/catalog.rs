@@ -50,14 +50,16 @@ impl Catalog {
 }
 
 /// Writes products, meters and plans.
-pub async fn write(tx: &mut Tx, actor: &Actor, demo_api: &str, now: Timestamp) -> anyhow::Result<Catalog> {
+pub async fn write(tx: &mut Tx, actor: &Actor, demo_api: &str, gateway: &str, now: Timestamp) -> anyhow::Result<Catalog> {
     let requests = meter::requests_meter(tx, now).await?.id;
     let tokens = new_meter(tx, actor, ("tokens", "Tokens", "token"), now).await?.id;
     let messages = new_meter(tx, actor, ("messages", "Messages", "message"), now).await?.id;
     let mut products = Vec::new();
     let mut routes = Vec::new();
     for (slug, source) in PRODUCTS {
-        let id = product(tx, actor, slug, source, demo_api, now).await?;
+        // The documents show calls as they work on this installation.
+        let source = source.replace("//localhost:8081", &format!("//{gateway}"));
+        let id = product(tx, actor, slug, &source, demo_api, now).await?;
         routes.extend(route::routes(tx, id).await?);
         products.push(id);
     }
