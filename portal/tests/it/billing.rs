@@ -365,10 +365,14 @@ async fn rest_tells_usage_cost_and_invoices_of_ones_own_tenant(pool: PgPool) {
     let shown = portal.rest("GET", &one, &ours, None).await.expect_status(200).json();
     assert_eq!(shown["lines"][1]["detail"]["formula"], json!("250 - 100 free = 150; 150 × 0.01 = 1.5"));
     portal.rest("GET", &one, &theirs, None).await.expect_status(404);
-    let paid = format!("{one}/mark-paid");
+    let paid = format!("/api/v1/tenants/{}/invoices/{id}/mark-paid", world.tenant);
     let reference = json!({ "reference": "transfer 3" });
     portal.rest("POST", &paid, &ours, Some(reference.clone())).await.expect_status(403);
     assert_eq!(invoices(&portal).await[0].state, InvoiceState::Finalized);
+    let operator = portal.operator("op@example.com").await;
+    let operator = portal.token(&operator, None).await;
+    let answer = portal.rest("POST", &paid, &operator, Some(reference)).await.expect_status(200).json();
+    assert_eq!(answer["state"], json!("paid"));
 }
 
 #[sqlx::test(migrations = "../migrations")]
