@@ -8,6 +8,7 @@ mod control_leases;
 mod control_policy;
 mod control_usage;
 mod jobs;
+mod mail;
 mod partitions;
 mod purchase;
 mod sign_up;
