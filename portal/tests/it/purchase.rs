@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use portal::identity::Role;
+use portal::{
+    identity::Role,
+    subscriptions::{self, CreateSubscription},
+};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -166,13 +169,21 @@ async fn racing_subscriptions_do_not_both_cover_a_product(pool: PgPool) {
     let tenant = portal.tenant("Acme", &[(&ada, Role::Developer)]).await;
     let token = portal.token(&ada, Some(tenant)).await;
     let app = portal.rest("POST", "/api/v1/applications", &token, Some(json!({ "name": "A" }))).await.json();
-    let subscribe = |plan: &str| {
-        let body = json!({ "application": app["id"], "plan": plan });
-        portal.rest("POST", "/api/v1/subscriptions", &token, Some(body))
+    // The first has subscribed but not committed when the second comes: the second must wait, and then be told.
+    let mut first = portal.app.begin().await.unwrap();
+    let input = CreateSubscription { application: app["id"].as_str().unwrap().parse().unwrap(), plan: "free".into() };
+    let actor = portal.actor(&ada, &[(tenant, Role::Developer)]);
+    subscriptions::create(&mut first, &actor, tenant, input, portal.now()).await.unwrap();
+    let body = json!({ "application": app["id"], "plan": "pro" });
+    let second = portal.rest("POST", "/api/v1/subscriptions", &token, Some(body));
+    let commit = async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&portal.app.pool).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        first.commit().await.unwrap();
     };
-    let (first, second) = tokio::join!(subscribe("free"), subscribe("pro"));
-    let mut statuses = [first.status, second.status];
-    statuses.sort_unstable();
-    assert_eq!(statuses, [201, 409]);
+    let (second, ()) = tokio::join!(second, commit);
+    second.expect_status(409);
     portal.rest("DELETE", &format!("/api/v1/applications/{}", app["id"].as_str().unwrap()), &token, None).await.expect_status(409);
 }
