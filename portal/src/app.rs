@@ -15,11 +15,12 @@ use crate::{
     error::Result,
     metrics::{Metrics, count_requests},
     policy::Feed,
+    receive::receive_first,
     web,
 };
 
 /// The largest body that an edge reads unless a route says otherwise.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// What every part shares. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -87,7 +88,13 @@ pub fn router(app: App) -> Router {
         .merge(api::router(&app).layer(counted("rest")))
         .merge(control::router(&app).layer(counted("control")))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(receive_first))
         .layer(CatchPanicLayer::custom(web::failure::panicked))
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(app)
+}
+
+/// A request in the log: its path only, because queries hold the tokens of links that were sent by mail.
+fn span(request: &axum::extract::Request) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }

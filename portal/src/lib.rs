@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod policy;
 pub mod random;
+mod receive;
 pub mod server;
 pub mod subscriptions;
 pub mod tenants;

@@ -12,6 +12,7 @@ mod mail;
 mod partitions;
 mod purchase;
 mod sign_up;
+mod slow_bodies;
 mod support;
 mod tokens;
 mod world;
