@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use calendar::Timestamp;
-use gateway_control::usage::{BatchAck, SegmentRef, UsageBatch, UsageRow};
+use gateway_control::usage::{BatchAck, LatencyRow, SegmentRef, UsageBatch, UsageRow};
 use ids::{ApiKeyId, NamespaceId};
 
 use super::{
@@ -80,7 +80,8 @@ pub async fn accept(tx: &mut Tx, gateway: &Authenticated, batch: &UsageBatch, no
         store::insert_unattributed(tx, &batch.segment, &unattributed, now).await?;
     }
     store::insert_rows(tx, &batch.segment, &attributed, now).await?;
-    let latency: Vec<_> = batch.latency.iter().filter(|row| known.has_subscription(row.namespace, row.subscription)).collect();
+    let is_known = |row: &&LatencyRow| gateway.serves(row.namespace) && known.has_subscription(row.namespace, row.subscription);
+    let latency: Vec<_> = batch.latency.iter().filter(is_known).filter(|row| is_plausible(row.minute, now)).collect();
     store::insert_latency(tx, &batch.segment, &latency).await?;
     let rollup = roll_up(attributed.iter().copied(), &known.rules);
     store::add_quarter_hours(tx, &rollup.quarter_hours).await?;

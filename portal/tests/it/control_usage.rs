@@ -1,6 +1,9 @@
 //! `POST /control/v1/usage` (SEMANTICS M3 to M5).
 
-use gateway_control::units::Micros;
+use gateway_control::{
+    units::Micros,
+    usage::{LatencyRow, UsageBatch},
+};
 use ids::{JournalId, MeterId, NamespaceId, RouteId, SubscriptionId, TenantId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -112,6 +115,28 @@ async fn usage_of_unknown_ids_is_kept_and_belongs_to_nobody(pool: PgPool) {
     assert_eq!(total(pool, "SELECT sum(count)::bigint FROM usage_rollup_day").await, 2);
     let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM usage_unattributed ORDER BY reason").fetch_all(pool).await.unwrap();
     assert!(reasons.iter().any(|reason| reason.contains("does not serve the namespace")), "{reasons:?}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn latency_is_taken_of_served_namespaces_only(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = World::new(&portal, 1000).await;
+    let other = portal.tenant("Other", &[]).await;
+    let row = world.row(&portal, 1, 200);
+    let latency = LatencyRow {
+        namespace: row.key.namespace,
+        subscription: row.key.subscription,
+        route: row.key.route,
+        minute: row.key.minute,
+        histogram: vec![(100, 1)],
+    };
+    for (name, namespace, taken) in [("foreign", NamespaceId::of(other), 0), ("own", world.namespace(), 1)] {
+        let gateway = gateway(&portal, name, Some(vec![namespace])).await;
+        let sent = UsageBatch { latency: vec![latency.clone()], ..batch(gateway.journal, 0, 0, 0, vec![row.clone()]) };
+        let (status, answer) = gateway.post(&portal, USAGE, &sent).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(total(&portal.app.pool, "SELECT count(*) FROM usage_latency").await, taken, "{name}");
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]
