@@ -160,7 +160,9 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, mut draining
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
+    let asked = Cell::new(false);
     let service = service_fn(|request| {
+        asked.set(true);
         let core = core.clone();
         async move { Ok::<_, Infallible>(pipeline::handle(core, peer.ip(), request).await) }
     });
@@ -168,9 +170,19 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, mut draining
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let told = Cell::new(false);
+    // The bound on a head starts with the protocol, which a caller that sends nothing never chooses.
+    let mut patience = std::pin::pin!(tokio::time::sleep(core.shared.config.head_timeout));
+    let mut waited = false;
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
+            () = patience.as_mut(), if !waited => {
+                waited = true;
+                if !asked.get() {
+                    tracing::debug!("a connection was closed because nothing was asked on it");
+                    break Ok(());
+                }
+            }
             _ = draining.wait_for(|draining| *draining), if !told.get() => {
                 told.set(true);
                 connection.as_mut().graceful_shutdown();

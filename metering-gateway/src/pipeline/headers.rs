@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use gateway_control::headers::{API_KEY, APPLICATION, IDENTITY_PREFIX, MODE, NAMESPACE, PLAN, REQUEST_ID, SUBSCRIPTION};
+use gateway_control::{
+    credential,
+    headers::{API_KEY, APPLICATION, IDENTITY_PREFIX, MODE, NAMESPACE, PLAN, REQUEST_ID, SUBSCRIPTION},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
 
 use super::grant::Identity;
@@ -56,7 +59,8 @@ pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
     remove_hop_by_hop(headers);
     remove_identity(headers);
     headers.remove(X_API_KEY);
-    if forwarded.key_place == KeyPlace::Authorization {
+    // A caller may send its key in both places: it stays here, while a credential of the upstream's own passes.
+    if forwarded.key_place == KeyPlace::Authorization || holds_key(headers) {
         headers.remove(header::AUTHORIZATION);
     }
     // The gateway has answered the expectation by reading the body.
@@ -144,6 +148,12 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     headers.remove(header::PROXY_AUTHENTICATE);
     headers.remove(header::PROXY_AUTHORIZATION);
+}
+
+/// Whether `authorization` holds a credential of ours.
+fn holds_key(headers: &HeaderMap) -> bool {
+    let mut words = headers.get_all(header::AUTHORIZATION).iter().flat_map(|value| value.as_bytes().split(u8::is_ascii_whitespace));
+    words.any(|word| credential::kind_of(word).is_some())
 }
 
 fn remove_identity(headers: &mut HeaderMap) {

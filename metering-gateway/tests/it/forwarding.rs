@@ -77,6 +77,9 @@ async fn a_bearer_key_does_not_reach_the_upstream() {
     let echo: Value = call.send().await.expect("an answer").json().await.expect("JSON");
     assert_eq!(seen(&echo, "authorization"), Vec::<&str>::new());
     assert!(!echo.to_string().contains(stage.world.live.reveal()));
+    let both = stage.get("/weather/v1/echo").bearer_auth(stage.world.live.reveal());
+    let echo: Value = both.send().await.expect("an answer").json().await.expect("JSON");
+    assert!(!echo.to_string().contains(stage.world.live.reveal()), "{echo}");
     stage.gateway.stop().await;
 }
 
@@ -135,6 +138,21 @@ async fn upstreams_that_do_not_answer_are_the_gateways_failure() {
     })
     .await;
     assert!(rows.iter().all(|row| row.key.answered_by == gateway_control::usage::AnsweredBy::Gateway && row.incomplete == row.count));
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_asked_is_closed() {
+    let stage = Stage::with(|_| (), |config| config.head_timeout = std::time::Duration::from_millis(300)).await;
+    // The second is not enough to tell HTTP/1.1 from HTTP/2.
+    for sent in [&b""[..], b"PRI"] {
+        let mut connection = tokio::net::TcpStream::connect(stage.gateway.addresses.data).await.expect("a connection");
+        tokio::io::AsyncWriteExt::write_all(&mut connection, sent).await.expect("sent");
+        let mut answer = Vec::new();
+        let closed = tokio::io::AsyncReadExt::read_to_end(&mut connection, &mut answer);
+        // A close with unread bytes may reset the connection, which ends it as well.
+        let _ = tokio::time::timeout(crate::harness::SOON, closed).await.expect("closed in time");
+    }
     stage.gateway.stop().await;
 }
 
