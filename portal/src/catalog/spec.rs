@@ -195,8 +195,10 @@ fn version(root: &Map<String, Value>) -> Result<Version, Refusal> {
     let text = text_of(value).unwrap_or_default().into_owned();
     let mut parts = text.split('.');
     match (parts.next(), parts.next()) {
-        (Some("3"), Some("0" | "1")) => Ok(Version { family: Family::Three, text }),
-        _ => Err(Refusal::new("#/openapi", format!("`{text}` is not a version that can be read; use 3.0.x or 3.1.x."))),
+        (Some("3"), Some("0" | "1")) if text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Ok(Version { family: Family::Three, text })
+        }
+        _ => Err(Refusal::new("#/openapi", format!("`{}` is not a version that can be read; use 3.0.x or 3.1.x.", shorten(&text, 40)))),
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 
 const PETS: &str = r##"openapi: 3.1.0
-info: {title: Pets, version: 1.0.0, description: "Pets of all kinds. Even snakes."}
+info: {title: Pets, version: 1.0.0, description: "Pets of all possible kinds. Even snakes."}
 servers: [{url: "https://pets.example.com/v1"}]
 paths:
   /pets:
@@ -33,7 +33,10 @@ fn refused(text: &str) -> String {
 #[test]
 fn a_document_is_described() {
     let document = read(PETS.as_bytes(), None).expect("a good document");
-    assert_eq!((document.title.as_str(), document.version.as_str(), document.summary.as_str()), ("Pets", "1.0.0", "Pets of all kinds."));
+    assert_eq!(
+        (document.title.as_str(), document.version.as_str(), document.summary.as_str()),
+        ("Pets", "1.0.0", "Pets of all possible kinds.")
+    );
     assert_eq!(document.upstream, Upstream::Usable("https://pets.example.com/v1".into()));
     let routes: Vec<(String, String)> = document
         .operations
