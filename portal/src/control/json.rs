@@ -1,16 +1,22 @@
 //! Bodies of gateways: JSON, bounded, in a format that this version speaks.
 
+use std::time::Duration;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::{
     api::problem::Problem,
     app::App,
     error::{Error, Kind, Result},
 };
+
+/// How long a body may take: while it comes, it may hold a place among the few that are received at once.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The whole body, within the route's bound.
 #[derive(Debug)]
@@ -20,7 +26,10 @@ impl FromRequest<App> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        match Bytes::from_request(request, app).await {
+        let received = timeout(PATIENCE, Bytes::from_request(request, app)).await;
+        let received =
+            received.map_err(|_| Error::new(Kind::Unavailable, "The body did not arrive within five minutes. Send it again."))?;
+        match received {
             Ok(bytes) => Ok(Self(bytes)),
             Err(rejection) if rejection.status() == 413 => {
                 Err(Error::new(Kind::TooLarge, "The body is larger than this call reads.").into())

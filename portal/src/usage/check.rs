@@ -26,6 +26,8 @@ const MAX_UNIQUES: usize = 1_000_000;
 const MAX_BUCKETS: usize = 1024;
 /// The largest quantity of a row: 10^15 units, in micro-units.
 const MAX_QUANTITY: i128 = 1_000_000_000_000_000_000_000;
+/// The most calls of a row: far above what a segment holds, and far enough below 2^63 that no sum of rows reaches it.
+const MAX_CALLS: u64 = 1_000_000_000_000;
 /// The largest number that Postgres' `bigint` holds.
 const MAX_COUNT: u64 = i64::MAX as u64;
 
@@ -97,8 +99,8 @@ fn check_row(row: &UsageRow) -> Result<(), (&'static str, &'static str)> {
     {
         return Err(("dimensions", "At most 16 dimensions are read, with names and values of at most 256 bytes."));
     }
-    if row.count > MAX_COUNT || row.incomplete > row.count {
-        return Err(("count", "Counts lie below 2^63, and the incomplete exchanges are among them."));
+    if row.count > MAX_CALLS || row.incomplete > row.count {
+        return Err(("count", "Counts lie below 10^12, and the incomplete exchanges are among them."));
     }
     for (field, quantity) in [("sum", row.sum), ("min", row.min), ("max", row.max), ("last", row.last)] {
         if !(0..=MAX_QUANTITY).contains(&quantity.0) {

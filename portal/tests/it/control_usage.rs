@@ -145,12 +145,13 @@ async fn malformed_batches_are_refused_by_the_name_of_the_field(pool: PgPool) {
     let world = World::new(&portal, 1000).await;
     let gateway = gateway(&portal, "one", None).await;
     let good = serde_json::to_value(batch(gateway.journal, 0, 0, 0, vec![world.row(&portal, 3, 200)])).unwrap();
-    let cases: [(&str, Value, &str); 8] = [
+    let cases: [(&str, Value, &str); 9] = [
         ("/format", json!(2), "format"),
         ("/fold_version", json!(9), "fold_version"),
         ("/rows/0/minute", json!("2026-03-10T12:00:01Z"), "rows[0].minute"),
         ("/rows/0/sum", json!("-1"), "rows[0].sum"),
         ("/rows/0/incomplete", json!(4), "rows[0].count"),
+        ("/rows/0/count", json!(i64::MAX), "rows[0].count"),
         ("/final_receipts", json!([[0, 3]]), "final_receipts"),
         ("/final_receipts", json!([[1, 2], [2, 2]]), "final_receipts"),
         ("/rows/0/namespace", json!("ten_01h455vb4pex5vsknk084sn02q"), "body"),
