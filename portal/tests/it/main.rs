@@ -1,5 +1,7 @@
 //! The portal's router against a real Postgres: each test has a database of its own.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that panics has failed, and says what it drew")]
+
 mod admin_gateways;
 mod authz_coverage;
 mod billing;

@@ -171,7 +171,7 @@ impl World {
 
 /// A live key with a random digest.
 pub async fn insert_key(pool: &sqlx::PgPool, tenant: TenantId, application: ApplicationId, id: ApiKeyId) {
-    let Ok(credential) = Credential::generate(CredentialKind::Live, |bytes| getrandom::fill(bytes)) else { panic!("no random bytes") };
+    let Ok(credential) = Credential::generate(CredentialKind::Live, getrandom::fill) else { panic!("no random bytes") };
     sqlx::query(
         "INSERT INTO api_keys (tenant_id, id, application_id, name, mode, digest, hint, created_at)
          VALUES ($1, $2, $3, 'key', 'live', $4, $5, now())",
