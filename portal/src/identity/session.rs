@@ -47,6 +47,8 @@ pub struct Session {
     pub csrf_secret: Vec<u8>,
     /// When it was last written to be in use.
     pub last_seen_at: Timestamp,
+    /// Whether a message waited for the next page when the session was loaded.
+    pub has_flash: bool,
     /// The tenants that the person is a member of, by name.
     pub tenants: Vec<SessionTenant>,
 }

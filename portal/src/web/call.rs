@@ -156,6 +156,13 @@ fn forwarded_ip(headers: &HeaderMap, trusted_hops: usize) -> Option<String> {
 }
 
 impl Visit {
+    /// Does what opens transactions of its own, with none open here: a request that holds a connection while it waits for another keeps both from others.
+    pub async fn aside<T>(self, work: impl Future<Output = T>) -> Result<(Self, T)> {
+        self.tx.rollback().await?;
+        let done = work.await;
+        Ok((Self { tx: self.app.begin().await?, ..self }, done))
+    }
+
     /// The frame of a page; takes the message of the page before.
     pub async fn shell(&mut self, title: impl Into<String>, active: &'static str) -> Result<Shell> {
         shell(&self.app, self.session.as_ref(), title.into(), active).await
@@ -214,7 +221,7 @@ signed_in!(UserCall);
 /// Flash messages are taken in a transaction of their own, so that pages which only read need not commit.
 async fn shell(app: &App, session: Option<&Session>, title: String, active: &'static str) -> Result<Shell> {
     let mut flash = None;
-    if let Some(session) = session {
+    if let Some(session) = session.filter(|session| session.has_flash) {
         let mut tx = app.begin().await?;
         flash = session::take_flash(&mut tx, session).await?;
         tx.commit().await?;

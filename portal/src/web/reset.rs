@@ -52,8 +52,9 @@ struct Address {
     email: String,
 }
 
-async fn send(Entered(mut visit, input): Entered<Address>) -> Result<Response, Failure> {
-    let sent = recovery::request(&visit.app, &input.email, visit.ip.as_deref(), visit.now).await;
+async fn send(Entered(visit, input): Entered<Address>) -> Result<Response, Failure> {
+    let (app, ip, now) = (visit.app.clone(), visit.ip.clone(), visit.now);
+    let (mut visit, sent) = visit.aside(recovery::request(&app, &input.email, ip.as_deref(), now)).await?;
     let shell = visit.shell("Set a new password", "").await?;
     match sent {
         Ok(()) => Ok(Html(ResetPage { shell, email: input.email, sent: true, error: super::no_error() }.render()?).into_response()),

@@ -80,10 +80,12 @@ struct SignInForm {
     next: String,
 }
 
-async fn submit(jar: CookieJar, Entered(mut visit, input): Entered<SignInForm>) -> Result<Response, Failure> {
+async fn submit(jar: CookieJar, Entered(visit, input): Entered<SignInForm>) -> Result<Response, Failure> {
     let email = input.email.clone();
     let new = SignIn { email: input.email, password: input.password, ip: visit.ip.clone(), user_agent: visit.user_agent.clone() };
-    match sign_in::sign_in(&visit.app, new, visit.now).await {
+    let (app, now) = (visit.app.clone(), visit.now);
+    let (mut visit, signed_in) = visit.aside(sign_in::sign_in(&app, new, now)).await?;
+    match signed_in {
         Ok(token) => {
             // A session that the browser had before is over: it may be another person's.
             if let Some(old) = visit.session.take() {

@@ -70,10 +70,12 @@ struct SignUpForm {
     password: String,
 }
 
-async fn submit(Entered(mut visit, input): Entered<SignUpForm>) -> Result<Response, Failure> {
+async fn submit(Entered(visit, input): Entered<SignUpForm>) -> Result<Response, Failure> {
     let (name, email) = (input.name.clone(), input.email.clone());
     let new = SignUp { name: input.name, email: input.email, password: input.password };
-    match sign_up::sign_up(&visit.app, new, visit.ip.clone(), visit.now).await {
+    let (app, ip, now) = (visit.app.clone(), visit.ip.clone(), visit.now);
+    let (mut visit, signed_up) = visit.aside(sign_up::sign_up(&app, new, ip, now)).await?;
+    match signed_up {
         Ok(()) => {
             let shell = visit.shell("Check your mail", "").await?;
             Ok(Html(CheckMailPage { shell, email }.render()?).into_response())

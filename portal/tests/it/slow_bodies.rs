@@ -36,3 +36,18 @@ async fn a_body_that_does_not_come_holds_no_connection(pool: PgPool) {
         assert_eq!(answer.expect("no panic").expect("an answer").status(), 303, "the body came whole");
     }
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn many_sign_ins_at_once_do_not_wait_for_each_others_connections(pool: PgPool) {
+    let portal = Portal::with_settings(pool, &[("PORTAL_TRUSTED_PROXY_HOPS", "1")]);
+    let mut calls = JoinSet::new();
+    for number in 0..SLOW / 2 {
+        let mut browser = portal.visitor();
+        browser.ip = format!("192.0.2.{number}");
+        let email = format!("nobody{number}@example.com");
+        calls.spawn(async move { browser.post_raw("/sign-in", &[("email", &email), ("password", "wrong")]).await.status });
+    }
+    while let Some(status) = calls.join_next().await {
+        assert_eq!(status.expect("no panic"), 401);
+    }
+}

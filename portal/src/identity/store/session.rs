@@ -38,9 +38,10 @@ pub(in crate::identity) async fn insert_session(
 
 pub(in crate::identity) async fn session_by_digest(tx: &mut Tx, digest: &[u8], now: Timestamp) -> Result<Option<Session>> {
     let Some(row) = sqlx::query!(
-        "SELECT s.user_id, s.tenant_id, s.csrf_secret, s.last_seen_at, u.name, u.email, u.is_operator, u.verified_at
-         FROM sessions s JOIN users u ON u.id = s.user_id
-         WHERE s.digest = $1 AND s.expires_at > $2",
+        r#"SELECT s.user_id, s.tenant_id, s.csrf_secret, s.last_seen_at, s.flash IS NOT NULL AS "has_flash!", u.name, u.email, u.is_operator,
+                  u.verified_at
+           FROM sessions s JOIN users u ON u.id = s.user_id
+           WHERE s.digest = $1 AND s.expires_at > $2"#,
         digest,
         now,
     )
@@ -77,6 +78,7 @@ pub(in crate::identity) async fn session_by_digest(tx: &mut Tx, digest: &[u8], n
         tenant_id: row.tenant_id.map(TenantId::from_uuid),
         csrf_secret: row.csrf_secret,
         last_seen_at: row.last_seen_at,
+        has_flash: row.has_flash,
         tenants,
     }))
 }
