@@ -563,3 +563,43 @@ async fn a_meter_is_created_once_however_many_imports_race(pool: PgPool) {
     let error = meter::create_meter(&mut tx, &Actor::system(), input, portal.now()).await.expect_err("it is there");
     assert!(error.field("slug").is_some());
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_reference_mints_a_temporary_key_for_a_subscribed_application(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let pets = published(&portal, "pets", document("Pets", &[("get", "/pets")])).await;
+    published(&portal, "birds", document("Birds", &[("get", "/birds")])).await;
+    let owner = portal.person("owner@example.com").await;
+    let tenant = portal.tenant("Acme", &[(&owner, Role::Owner)]).await;
+    let actor = portal.actor(&owner, &[(tenant, Role::Owner)]);
+    let mut tx = portal.app.begin().await.unwrap();
+    let new = NewPlan { slug: "free".into(), name: "Free".into(), summary: String::new(), position: 1 };
+    let plan = plan::create_plan(&mut tx, &Actor::system(), new, portal.now()).await.unwrap();
+    let version = plan::create_version(&mut tx, &Actor::system(), plan.id, free_terms(vec![pets]), portal.now()).await.unwrap();
+    plan::publish_version(&mut tx, &Actor::system(), version.id, portal.now()).await.unwrap();
+    let input = portal::applications::ApplicationInput { name: "Shop".into(), description: String::new() };
+    let application = portal::applications::create(&mut tx, &actor, tenant, input, portal.now()).await.unwrap().id;
+    portal.app.commit(tx).await.unwrap();
+    let mut browser = portal.browser(&owner).await;
+    assert!(!browser.get("/catalog/pets/reference").await.body.contains("/try-it"), "nothing is subscribed yet");
+
+    let mut tx = portal.app.begin().await.unwrap();
+    let input = portal::subscriptions::CreateSubscription { application, plan: "free".into() };
+    portal::subscriptions::create(&mut tx, &actor, tenant, input, portal.now()).await.unwrap();
+    portal.app.commit(tx).await.unwrap();
+    assert!(browser.get("/catalog/pets/reference").await.body.contains("action=\"/catalog/pets/try-it\""));
+    assert!(!browser.get("/catalog/birds/reference").await.body.contains("/try-it"), "no plan covers it");
+    let id = application.to_string();
+    let page = browser.post("/catalog/pets/try-it", &[("application", id.as_str())]).await.expect_status(200);
+    let credential = page.body.split("data-credential=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert!(gateway_control::credential::Credential::parse(credential).is_some(), "{credential}");
+    assert!(page.body.contains("data-expires-at=\"2026-03-10T12:15:00Z\""), "{}", page.body);
+    assert!(page.headers["content-security-policy"].to_str().unwrap().contains("connect-src"), "the reference's policy");
+    assert_eq!(page.headers["cache-control"], "no-store");
+
+    let stranger = portal.person("stranger@example.com").await;
+    portal.tenant("Other", &[(&stranger, Role::Owner)]).await;
+    let mut other = portal.browser(&stranger).await;
+    assert_eq!(other.post("/catalog/pets/try-it", &[("application", id.as_str())]).await.status, 404, "another tenant's application");
+    assert_eq!(portal.visitor().post("/catalog/pets/try-it", &[("application", id.as_str())]).await.status, 303, "sign in first");
+}
