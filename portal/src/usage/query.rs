@@ -369,7 +369,8 @@ pub async fn any(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<bool> {
     store::any(tx, tenant).await
 }
 
-/// The path of a `GET` route that a live subscription of the tenant covers, the one with the fewest parameters: for the first call's `curl`.
+/// The path of a `GET` route that a live subscription of the tenant covers, the one with the fewest parameters: for the first call's
+/// `curl`, which speaks no WebSocket.
 pub async fn sample_path(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<Option<String>> {
     actor.require(Permission::View(tenant))?;
     store::sample_path(tx, tenant).await

@@ -308,6 +308,7 @@ pub(super) async fn sample_path(tx: &mut Tx, tenant: TenantId) -> Result<Option<
     Ok(sqlx::query_scalar!(
         "SELECT r.path FROM subscription_products s JOIN routes r ON r.product_id = s.product_id
          WHERE s.tenant_id = $1 AND r.method = 'GET' AND r.retired_at IS NULL
+           AND NOT EXISTS (SELECT FROM jsonb_array_elements(r.meters) m WHERE m -> 'source' ->> 'from' = 'messages')
          ORDER BY length(r.path) - length(replace(r.path, '{', '')), r.path LIMIT 1",
         tenant.uuid()
     )
