@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use e2e::repository;
 
-/// A file longer than this holds more than one thing.
-const MAX_LINES: usize = 420;
+/// A file longer than this holds more than one thing; a file of tests may be somewhat longer.
+const MAX_LINES: usize = 450;
+const MAX_TEST_LINES: usize = 600;
 
 #[test]
 fn files_hold_one_thing() {
@@ -13,8 +14,9 @@ fn files_hold_one_thing() {
     let long: Vec<String> = repository::files()
         .expect("the repository")
         .iter()
-        .filter(|file| endings.iter().any(|ending| file.path.ends_with(ending)) && file.text.lines().count() > MAX_LINES)
-        .map(|file| format!("{}: {} lines, at most {MAX_LINES}", file.path, file.text.lines().count()))
+        .filter(|file| endings.iter().any(|ending| file.path.ends_with(ending)))
+        .filter(|file| file.text.lines().count() > if file.path.contains("tests/") { MAX_TEST_LINES } else { MAX_LINES })
+        .map(|file| format!("{}: {} lines", file.path, file.text.lines().count()))
         .collect();
     assert!(long.is_empty(), "split these:\n{}", long.join("\n"));
 }

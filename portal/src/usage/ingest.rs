@@ -11,7 +11,8 @@ use ids::{ApiKeyId, NamespaceId};
 
 use super::{
     check::{check, is_plausible, receipts},
-    ingest_store::{self as store, Known},
+    ingest_lookup_store::{self as lookup, Known},
+    ingest_store as store,
     rollup::roll_up,
 };
 use crate::{
@@ -63,7 +64,7 @@ pub async fn accept(tx: &mut Tx, gateway: &Authenticated, batch: &UsageBatch, no
         return taken_before(tx, &batch.segment).await;
     }
     check_chain(tx, &batch.segment).await?;
-    let known = store::known(tx, &batch.rows).await?;
+    let known = lookup::known(tx, &batch.rows).await?;
     let mut attributed = Vec::with_capacity(batch.rows.len());
     let mut unattributed = Vec::new();
     for row in &batch.rows {

@@ -1,14 +1,13 @@
 //! All SQL of ingest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use calendar::Timestamp;
 use gateway_control::{
     credential::KeyDigest,
-    policy::BillableRule,
     usage::{AnsweredBy, BatchAck, Digest, LatencyRow, Mode, SegmentRef, UsageBatch, UsageRow},
 };
-use ids::{ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId, Uuid};
+use ids::{JournalId, Uuid};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -24,23 +23,6 @@ use crate::{
 
 /// How many rows one statement writes.
 const CHUNK_ROWS: usize = 5000;
-
-/// What the portal knows of the ids that a batch names.
-#[derive(Debug)]
-pub(super) struct Known {
-    subscriptions: HashSet<(NamespaceId, SubscriptionId)>,
-    pub applications: HashSet<(NamespaceId, ApplicationId)>,
-    pub routes: HashSet<RouteId>,
-    pub meters: HashSet<MeterId>,
-    /// The billable rule of each plan version.
-    pub rules: HashMap<PlanVersionId, BillableRule>,
-}
-
-impl Known {
-    pub(super) fn has_subscription(&self, namespace: NamespaceId, subscription: SubscriptionId) -> bool {
-        self.subscriptions.contains(&(namespace, subscription))
-    }
-}
 
 /// Makes the commit wait for this server's disk, and for the synchronous standby's where one is configured: what is acknowledged is then safe.
 pub(super) async fn commit_on_standby(tx: &mut Tx) -> Result<()> {
@@ -83,57 +65,6 @@ pub(super) async fn segment_digest(tx: &mut Tx, segment: &SegmentRef) -> Result<
     digest
         .map(|bytes| <[u8; 32]>::try_from(bytes).map(KeyDigest).map_err(|_| Error::internal(anyhow::anyhow!("a digest is not 32 bytes"))))
         .transpose()
-}
-
-pub(super) async fn known(tx: &mut Tx, rows: &[UsageRow]) -> Result<Known> {
-    let distinct =
-        |id: fn(&UsageRow) -> (Uuid, Uuid)| -> (Vec<Uuid>, Vec<Uuid>) { rows.iter().map(id).collect::<HashSet<_>>().into_iter().unzip() };
-    let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.subscription.uuid()));
-    let subscriptions = sqlx::query!(
-        "SELECT tenant_id, id FROM subscriptions WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        &tenants,
-        &ids
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(|row| (NamespaceId::from_uuid(row.tenant_id), SubscriptionId::from_uuid(row.id)))
-    .collect();
-    let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.application.uuid()));
-    let applications = sqlx::query!(
-        "SELECT tenant_id, id FROM applications WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        &tenants,
-        &ids
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(|row| (NamespaceId::from_uuid(row.tenant_id), ApplicationId::from_uuid(row.id)))
-    .collect();
-    let routes: HashSet<Uuid> = rows.iter().map(|row| row.key.route.uuid()).collect();
-    let routes = sqlx::query_scalar!("SELECT id FROM routes WHERE id = ANY($1)", &routes.into_iter().collect::<Vec<_>>())
-        .fetch_all(&mut **tx)
-        .await?
-        .into_iter()
-        .map(RouteId::from_uuid)
-        .collect();
-    let meters: HashSet<Uuid> = rows.iter().map(|row| row.key.meter.uuid()).collect();
-    let meters = sqlx::query_scalar!("SELECT id FROM meters WHERE id = ANY($1)", &meters.into_iter().collect::<Vec<_>>())
-        .fetch_all(&mut **tx)
-        .await?
-        .into_iter()
-        .map(MeterId::from_uuid)
-        .collect();
-    let rules = rules(tx, rows).await?;
-    Ok(Known { subscriptions, applications, routes, meters, rules })
-}
-
-async fn rules(tx: &mut Tx, rows: &[UsageRow]) -> Result<HashMap<PlanVersionId, BillableRule>> {
-    let versions: HashSet<Uuid> = rows.iter().map(|row| row.key.plan_version.uuid()).collect();
-    let rows = sqlx::query!("SELECT id, billable FROM plan_versions WHERE id = ANY($1)", &versions.into_iter().collect::<Vec<_>>())
-        .fetch_all(&mut **tx)
-        .await?;
-    rows.into_iter().map(|row| Ok((PlanVersionId::from_uuid(row.id), serde_json::from_value(row.billable)?))).collect()
 }
 
 pub(super) async fn insert_unattributed(tx: &mut Tx, segment: &SegmentRef, rows: &[Unattributed<'_>], now: Timestamp) -> Result<()> {

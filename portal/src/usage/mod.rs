@@ -2,7 +2,9 @@
 
 mod check;
 pub mod export;
+pub mod figures;
 pub mod ingest;
+mod ingest_lookup_store;
 mod ingest_store;
 mod partition_store;
 pub mod partitions;

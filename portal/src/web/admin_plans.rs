@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod form;
+mod reader;
 
 /// Pages of this area.
 pub fn routes() -> Router<App> {

@@ -1,6 +1,6 @@
 //! The form of a plan version: rows of texts, and what they mean. A row whose leading field is empty is left out.
 
-use std::{collections::HashMap, str::FromStr};
+use std::collections::HashMap;
 
 use calendar::Cadence;
 use gateway_control::{policy::BillableRule, units::Micros};
@@ -9,9 +9,10 @@ use quota::{Enforcement, QuotaLimit, RateLimit, Scope, WhenUnreachable};
 use rating::{Currency, Flat, Graduated, Package, Percentage, Price, Tier, Unit, Volume};
 use rust_decimal::Decimal;
 
+use super::reader::Reader;
 use crate::{
     catalog::{NewRateCard, VersionTerms},
-    error::{Error, FieldError, Kind, Result},
+    error::{Error, Kind, Result},
 };
 
 /// The most rows of a kind that a form may have.
@@ -312,109 +313,6 @@ fn range(text: &str) -> Option<(u16, u16)> {
         Some((low, high)) => Some((low.trim().parse().ok()?, high.trim().parse().ok()?)),
         None => text.parse().ok().map(|status| (status, status)),
     }
-}
-
-/// A value that may be told to be missing.
-trait Entered: Sized + Default {
-    fn parse(text: &str) -> Option<Self>;
-}
-
-impl Entered for u32 {
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Entered for Micros {
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Entered for rating::Quantity {
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Entered for Option<Currency> {
-    fn parse(text: &str) -> Option<Self> {
-        text.to_uppercase().parse().ok().map(Some)
-    }
-}
-
-impl Entered for Option<Cadence> {
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Some)
-    }
-}
-
-/// Reads texts and notes what means nothing.
-#[derive(Debug, Default)]
-struct Reader {
-    problems: Vec<FieldError>,
-}
-
-impl Reader {
-    fn wrong(&mut self, field: String, message: impl Into<String>) {
-        self.problems.push(FieldError { field: field.into(), message: message.into() });
-    }
-
-    fn value<T: Entered>(&mut self, field: String, text: &str, message: &str) -> T {
-        T::parse(text).unwrap_or_else(|| {
-            self.wrong(field, message);
-            T::default()
-        })
-    }
-
-    fn optional<T: FromStr>(&mut self, field: String, text: &str, message: &str) -> Option<T> {
-        if text.is_empty() {
-            return None;
-        }
-        let value = text.parse().ok();
-        if value.is_none() {
-            self.wrong(field, message);
-        }
-        value
-    }
-
-    fn amount(&mut self, field: String, text: &str) -> Decimal {
-        Decimal::from_str_exact(text).unwrap_or_else(|_| {
-            self.wrong(field, "Enter a decimal number, like 0.05.");
-            Decimal::ZERO
-        })
-    }
-
-    fn list<T>(&mut self, field: &str, text: &str, parse: impl Fn(&str) -> Option<T>, message: &str) -> Vec<T> {
-        let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-        let values: Vec<T> = parts.iter().filter_map(|part| parse(part)).collect();
-        if values.len() < parts.len() {
-            self.wrong(field.to_owned(), message);
-        }
-        values
-    }
-
-    fn tiers(&mut self, field: String, text: &str) -> Vec<Tier> {
-        let mut tiers = Vec::new();
-        for (line, text) in (1..).zip(text.lines().map(str::trim).filter(|line| !line.is_empty())) {
-            match tier(text) {
-                Some(tier) => tiers.push(tier),
-                None => self.wrong(field.clone(), format!("Line {line}, `{text}`: write where the tier ends (`*` for the last), the price of a unit, and perhaps a fee, like `1000 0.05`.")),
-            }
-        }
-        tiers
-    }
-}
-
-fn tier(line: &str) -> Option<Tier> {
-    let mut parts = line.split_whitespace();
-    let up_to = match parts.next()? {
-        "*" => None,
-        end => Some(end.parse().ok()?),
-    };
-    let unit_amount = Decimal::from_str_exact(parts.next()?).ok()?;
-    let flat_amount = parts.next().map_or(Some(Decimal::ZERO), |text| Decimal::from_str_exact(text).ok())?;
-    parts.next().is_none().then_some(Tier { up_to, unit_amount, flat_amount })
 }
 
 #[cfg(test)]
