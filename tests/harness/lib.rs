@@ -1,9 +1,11 @@
 //! What stories and house rules share.
 
 pub mod browser;
+pub mod caller;
 pub mod page;
 pub mod repository;
 pub mod stack;
+pub mod steps;
 pub mod visitor;
 pub mod wait;
 
