@@ -34,3 +34,10 @@ pub fn variable(name: &str) -> Option<String> {
     #[allow(clippy::disallowed_methods, reason = "the tests' settings are read here and nowhere else")]
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+/// A program of the workspace, which lies beside the tests' folder.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let current = std::env::current_exe()?;
+    let found = current.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| anyhow::anyhow!("`{name}` is not built; run `cargo build --bins` first"))
+}

@@ -75,7 +75,8 @@ async fn the_catalog_lists_what_is_sold(nina: &Visitor) -> anyhow::Result<()> {
 
 /// A new key works within the second that policy takes.
 async fn wait_for_key(caller: &Caller) -> anyhow::Result<()> {
-    let attempt = async || Ok(Some(caller.get("/weather/v1/nothing-here").await?).filter(|answer| answer.status != StatusCode::UNAUTHORIZED));
+    let attempt =
+        async || Ok(Some(caller.get("/weather/v1/nothing-here").await?).filter(|answer| answer.status != StatusCode::UNAUTHORIZED));
     let (answer, took) = wait::until("the new key at the gateway", POLICY_DEADLINE, attempt).await?;
     check!(answer.status == StatusCode::NOT_FOUND, "a path without a route is no call: {answer:?}");
     println!("main job: a new key works after {took:?}");

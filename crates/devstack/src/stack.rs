@@ -287,6 +287,8 @@ fn gateway_environment(data: &DataDir, ports: Ports, credential: &str) -> Vec<(&
         ("GATEWAY_PORTAL_URL", format!("http://127.0.0.1:{}", ports.portal)),
         ("GATEWAY_CREDENTIAL", credential.to_owned()),
         ("GATEWAY_DATA_DIR", data.path("gateway").display().to_string()),
+        // Everything shares one machine here, which may be busy: a first call rather waits for its lease than fails.
+        ("GATEWAY_LEASE_WAIT", "1s".to_owned()),
     ]
 }
 

@@ -44,6 +44,10 @@ pub struct LeaseWant {
     pub slot: QuotaSlot,
     /// How many units it would like to have; zero to only give back.
     pub want: Micros,
+    /// How many of them a call needs that waits for them: fewer are of no use to it, and where fewer are free, the quota is used up for it. Zero if
+    /// no call waits.
+    #[serde(default, skip_serializing_if = "Micros::is_zero")]
+    pub needed: Micros,
     /// How many unspent units it gives back with this exchange.
     pub give_back: Micros,
     /// How many unspent units it still holds after giving back.

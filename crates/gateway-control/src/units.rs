@@ -21,6 +21,11 @@ impl Micros {
         Self(units as i128 * 1_000_000)
     }
 
+    /// Whether it is nothing.
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The value as the journal and the limits hold it, clamped to their range.
     pub fn clamped(self) -> i64 {
         i64::try_from(self.0).unwrap_or(if self.0 < 0 { i64::MIN } else { i64::MAX })

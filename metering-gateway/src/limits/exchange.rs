@@ -146,14 +146,15 @@ impl LeaseExchanger {
         let surplus = self.sizing.surplus(&book.rate, remaining).min(remaining.saturating_sub(cell.largest_call().saturating_mul(2)));
         let give_back = alive.map_or(0, |lease| if want > 0 { 0 } else { lease.withdraw(surplus.max(0)) });
         let renew = alive.is_some() && book.lease_ends_ns.saturating_sub(now_ns) < RENEW_WITHIN_NS;
-        (want > 0 || give_back > 0 || renew).then(|| Planned::new(cell, want, give_back))
+        let needed = if needed > 0 { needed.saturating_sub(remaining.max(0)).max(0) } else { 0 };
+        (want > 0 || give_back > 0 || renew).then(|| Planned::new(cell, want, needed, give_back))
     }
 
     /// Takes everything out of a cell. What calls give back later goes with a later exchange.
     fn give_all_back(&self, cell: Arc<QuotaCell>) -> Option<Planned> {
         let lease = cell.lease.load_full().filter(|lease| !lease.has_expired(self.shared.monotonic_ns()))?;
         let give_back = lease.withdraw(i64::MAX);
-        (give_back > 0).then(|| Planned::new(cell, 0, give_back))
+        (give_back > 0).then(|| Planned::new(cell, 0, 0, give_back))
     }
 
     /// Sends one exchange, again and again until it is answered, and puts the grants in.
@@ -239,9 +240,10 @@ impl LeaseExchanger {
 }
 
 impl Planned {
-    fn new(cell: Arc<QuotaCell>, want: i64, give_back: i64) -> Self {
+    fn new(cell: Arc<QuotaCell>, want: i64, needed: i64, give_back: i64) -> Self {
         let held = cell.lease.load().as_ref().map_or(0, |lease| lease.remaining().max(0));
-        let want = LeaseWant { slot: cell.slot, want: want.into(), give_back: give_back.into(), held: Micros::from(held) };
+        let want =
+            LeaseWant { slot: cell.slot, want: want.into(), needed: needed.into(), give_back: give_back.into(), held: Micros::from(held) };
         Self { cell, want }
     }
 }

@@ -72,7 +72,7 @@ fn check(gateway: &Authenticated, input: &LeaseExchange) -> Result<i64> {
         if !seen.insert(want.slot) {
             return Err(Error::invalid(format!("slots[{index}]"), "Each slot stands once in an exchange."));
         }
-        for (field, units) in [("want", want.want), ("give_back", want.give_back), ("held", want.held)] {
+        for (field, units) in [("want", want.want), ("needed", want.needed), ("give_back", want.give_back), ("held", want.held)] {
             if units.0 < 0 || units.0 > i128::from(i64::MAX) {
                 return Err(Error::invalid(format!("slots[{index}].{field}"), "Units are not negative, and below 9.2 * 10^12."));
             }
@@ -117,7 +117,7 @@ async fn serve(tx: &mut Tx, journal: JournalId, want: &LeaseWant, now: Timestamp
         outstanding: Micros(live).clamped(),
         presumed_spent: Micros(presumed).clamped(),
     };
-    let granted = match ledger.grant(want.want.clamped(), 0, holders(&holdings, journal, now)) {
+    let granted = match ledger.grant(want.want.clamped(), want.needed.min(want.want).clamped(), holders(&holdings, journal, now)) {
         Grant::Units(units) if spendable && want.want.0 > 0 => whole(units),
         _ => 0,
     };

@@ -32,7 +32,7 @@ fn slot(world: &World) -> QuotaSlot {
 }
 
 fn ask(journal: JournalId, exchange: u64, slot: QuotaSlot, want: i64, give_back: i64) -> LeaseExchange {
-    let want = LeaseWant { slot, want: Micros::units(want), give_back: Micros::units(give_back), held: Micros(0) };
+    let want = LeaseWant { slot, want: Micros::units(want), needed: Micros(0), give_back: Micros::units(give_back), held: Micros(0) };
     LeaseExchange { format: gateway_control::FORMAT, journal_id: journal, exchange, slots: vec![want] }
 }
 

@@ -72,7 +72,8 @@ pub async fn write(tx: &mut Tx, actor: &Actor, demo_api: &str, gateway: &str, no
                 meter: tokens,
                 source: UnitSource::Trailer { name: TOKENS_TRAILER.into() },
                 default_units: Micros(0),
-                max_units: Micros::units(10_000),
+                // A call that starts reserves this much of a hard quota: what the model takes at most.
+                max_units: Micros::units(4_096),
             },
         ],
     };
@@ -82,7 +83,8 @@ pub async fn write(tx: &mut Tx, actor: &Actor, demo_api: &str, gateway: &str, no
             meter: messages,
             source: UnitSource::Messages,
             default_units: Micros(0),
-            max_units: Micros::units(1_000_000),
+            // Of one record, which a stream writes every few seconds: this much of a hard quota is reserved at a time.
+            max_units: Micros::units(500),
         }],
     };
     for (operation, product, settings) in [("generate", products[1], generate), ("streamQuotes", products[2], stream)] {
