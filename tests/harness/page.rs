@@ -206,6 +206,17 @@ impl Form {
         Ok(self)
     }
 
+    /// Ticks the box with this label.
+    pub fn tick(mut self, label: &str) -> anyhow::Result<Self> {
+        for field in &mut self.fields {
+            if let Some((value, _)) = field.options.iter().find(|(_, text)| text == label) {
+                field.value = Some(Value::Text(value.clone()));
+                return Ok(self);
+            }
+        }
+        bail!("the form for {} has no box `{label}`", self.action)
+    }
+
     /// Chooses a file.
     pub fn file(mut self, name: &str, file_name: &str, bytes: Vec<u8>) -> anyhow::Result<Self> {
         let field = self.field(name)?;
