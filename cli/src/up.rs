@@ -108,6 +108,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         demo: !arguments.no_demo,
         password: arguments.password.clone(),
         fresh: arguments.fresh,
+        postgres_settings: &[],
     })
 }
 

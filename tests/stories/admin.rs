@@ -17,9 +17,9 @@ async fn an_operator_sells_an_api() -> anyhow::Result<()> {
         let developer = story.newcomer("Dan Developer", "dan@example.com").await?;
         developer.create_organization("Dan's Kites").await?;
         check!(developer.fetch("/catalog/kites").await?.status == StatusCode::NOT_FOUND, "a draft is the operator's only");
-        in_a_plan(&operator).await?;
         let form = operator.open("/admin/products/kites").await?.form("Publish")?;
         operator.send(form).await?;
+        in_a_plan(&operator).await?;
         found_and_called(story, &developer).await?;
         by_rest(&operator, story).await?;
         what_is_wrong_is_said(&operator).await?;

@@ -85,7 +85,8 @@ impl Running {
 
     /// The word after a label of the summary.
     fn after(&self, label: &str) -> anyhow::Result<String> {
-        let line = self.printed.lines().find_map(|line| line.trim_start().strip_prefix(label));
+        // The summary comes after the steps, of which some have the same names.
+        let line = self.printed.lines().rev().find_map(|line| line.trim_start().strip_prefix(label));
         let word = line.and_then(|line| line.split_whitespace().next());
         Ok(word.with_context(|| format!("no `{label}` in what is printed:\n{}", self.printed))?.to_owned())
     }

@@ -43,6 +43,8 @@ pub struct Options {
     pub password: String,
     /// Whether to remove all data first.
     pub fresh: bool,
+    /// Settings of the private cluster beside its own, such as `fsync=off` for tests that no power loss concerns.
+    pub postgres_settings: &'static [&'static str],
 }
 
 /// Hears of each step, to show progress.
@@ -99,7 +101,7 @@ impl Stack {
         progress.started("Postgres");
         let postgres = match &options.database_url {
             Some(_) => None,
-            None => Some(Postgres::start(&data).await?),
+            None => Some(Postgres::start_with(&data, options.postgres_settings).await?),
         };
         let database_url = options.database_url.clone().or_else(|| postgres.as_ref().map(|postgres| postgres.url().to_owned()));
         let database_url = database_url.context("there is no database to connect to")?;

@@ -49,7 +49,7 @@ async function visitor() {
   await becomes(light);
   await page.evaluate(() => localStorage.removeItem("theme"));
   // Copying works.
-  await page.locator("aside .copy-button").first().click();
+  await page.getByRole("button", { name: "Copy the base URL" }).click();
   const copied = await page.evaluate(() => navigator.clipboard.readText());
   check(copied.startsWith(GATEWAY), `the base URL is copied, not ${copied}`);
 }
@@ -154,7 +154,21 @@ async function tryIt() {
   await person.look("reference", { renderer: true, whole: false });
   await person.look("reference", { renderer: true, whole: false, theme: "dark" });
   await page.emulateMedia({ colorScheme: "light" });
-  await page.setViewportSize({ width: 1280, height: 860 });
+  // The console calls the gateway, which is another origin, with a key that is minted for it and ends by itself.
+  await person.press("Use a temporary key");
+  await page.getByText("The console uses a temporary key").waitFor();
+  await page.getByText("Forecast of a city").first().waitFor();
+  await page.getByRole("button", { name: /^Test Request/ }).first().click();
+  const console_ = page.getByRole("dialog");
+  await console_.getByRole("button", { name: /^Send/ }).first().waitFor();
+  const answered = page.waitForResponse((response) => response.url().startsWith(GATEWAY) && response.request().method() === "GET");
+  await console_.getByRole("button", { name: /^Send/ }).first().click();
+  const answer = await answered;
+  check(answer.status() === 200, `the console's call answers ${answer.status()}`);
+  check(answer.request().headers()["x-api-key"]?.startsWith("tk_live_"), "it carries the temporary key");
+  await console_.getByText("oslo").first().waitFor();
+  await person.look("reference-console", { renderer: true, whole: false });
+  await page.keyboard.press("Escape");
 }
 
 async function otherPages() {

@@ -13,6 +13,8 @@ mkdirSync(screenshots, { recursive: true });
 const RENDERER_RULES = [
   "aria-allowed-attr",
   "aria-input-field-name",
+  "aria-prohibited-attr",
+  "aria-required-attr",
   "aria-required-children",
   "aria-required-parent",
   "aria-valid-attr-value",

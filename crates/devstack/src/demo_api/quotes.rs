@@ -82,7 +82,12 @@ async fn send_prices(mut socket: WebSocket, shared: Shared, wanted: Vec<String>)
             received = socket.recv() => match received {
                 Some(Ok(Message::Text(text))) => Message::text(json!({ "echo": text.as_str() }).to_string()),
                 Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Message::Close(_))) => {
+                    // The answer to a close is sent by reading on; there is nothing more to read.
+                    while let Some(Ok(_)) = socket.recv().await {}
+                    return;
+                }
+                Some(Err(_)) | None => return,
             },
             () = shared.shutdown.cancelled() => Message::Close(Some(CloseFrame { code: close_code::AWAY, reason: "the server stops".into() })),
         };
