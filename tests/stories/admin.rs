@@ -80,7 +80,8 @@ async fn found_and_called(story: &Story, developer: &Visitor) -> anyhow::Result<
     let (answer, took) = wait::until("the imported API behind the gateway", std::time::Duration::from_secs(2), attempt).await?;
     check!(answer.json()?["cities"].is_array(), "the upstream answers: {answer:?}");
     println!("admin: an imported API answers {took:?} after subscribing");
-    check!(caller.get("/weather/v1/cities").await?.problem() == "not-in-plan", "what the plan does not cover stays closed");
+    let answer = caller.get("/weather/v1/cities").await?;
+    check!(answer.problem() == "not-in-plan", "what the plan does not cover stays closed: {answer:?}");
     check!(caller.get("/kites/v1/nothing").await?.status == StatusCode::NOT_FOUND, "only operations of the document are routes");
     Ok(())
 }

@@ -41,7 +41,7 @@ async fn the_main_job_by_http() -> anyhow::Result<()> {
         wait_for_key(&caller).await?;
 
         let calls = every_kind_of_call_counts(&nina, &caller).await?;
-        let denied = too_many_calls_are_told_so(&nina, &caller, calls).await?;
+        let denied = too_many_calls_are_told_so(&nina, story, &caller, calls).await?;
         let spent = a_hard_quota_holds(&nina, story).await?;
         a_price_is_what_the_plan_says(&nina, story).await?;
         println!("main job: {calls} calls of every kind, {denied} denied as too fast, {spent} tokens spent of a quota of 20000");
@@ -138,7 +138,7 @@ async fn awaited(nina: &Visitor, what: &str, holds: impl Fn(&Usage) -> bool) -> 
 }
 
 /// The plan Free allows a burst of 20 and two calls a second.
-async fn too_many_calls_are_told_so(nina: &Visitor, caller: &Caller, before: u64) -> anyhow::Result<u64> {
+async fn too_many_calls_are_told_so(nina: &Visitor, story: &Story, caller: &Caller, before: u64) -> anyhow::Result<u64> {
     let answers = join_all((0..60).map(|_| caller.get("/weather/v1/cities"))).await.into_iter().collect::<anyhow::Result<Vec<Answer>>>()?;
     let served = answers.iter().filter(|answer| answer.status.is_success()).count();
     let denied: Vec<_> = answers.iter().filter(|answer| answer.status == StatusCode::TOO_MANY_REQUESTS).collect();
@@ -148,10 +148,13 @@ async fn too_many_calls_are_told_so(nina: &Visitor, caller: &Caller, before: u64
     is_a_denial(answer, "free")?;
     let (served, denied) = (u64::try_from(served)?, u64::try_from(denied.len())?);
     let counted = |usage: &Usage| usage.answers("200") + usage.answers("404") + usage.answers("101") == before + served;
-    let usage = awaited(nina, "a burst", |usage| counted(usage) && usage.answers("429") == denied).await?;
+    let usage = awaited(nina, "a burst", counted).await?;
     // Everything but the WebSocket is one request; what was denied is none.
     let requests = usage.units("Requests").context("requests are counted")?;
     check!(requests.1 == Decimal::from(before - 1 + served), "denied calls are not billed: {requests:?}");
+    let metrics = e2e::visitor::client()?.get(format!("{}/metrics", story.stack.gateway_admin_url())).send().await?.text().await?;
+    let counted = format!("tollkeeper_gateway_problems_total{{problem=\"too-fast\"}} {denied}");
+    check!(metrics.lines().any(|line| line == counted), "denied calls are counted at the gateway, not `{counted}`: {metrics}");
     Ok(denied)
 }
 

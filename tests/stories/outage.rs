@@ -144,7 +144,7 @@ async fn settled(story: &Story, database: &PgPool) -> anyhow::Result<u64> {
     let metrics = format!("{}/metrics", story.stack.gateway_admin_url());
     let attempt = async || {
         let text = http.get(&metrics).send().await?.text().await?;
-        let unshipped = text.lines().find_map(|line| line.strip_prefix("journal_unshipped_records ")).map(str::trim);
+        let unshipped = text.lines().find_map(|line| line.strip_prefix("tollkeeper_gateway_journal_unshipped_records ")).map(str::trim);
         Ok((unshipped == Some("0")).then_some(()))
     };
     wait::until("a journal with nothing unshipped", CATCH_UP, attempt).await?;
