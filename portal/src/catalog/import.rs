@@ -141,7 +141,7 @@ pub async fn preview(tx: &mut Tx, actor: &Actor, slug: &str, document: &Document
     let product = store::product_by_slug(tx, slug).await?;
     let (mut existing, mut service) = (Vec::new(), None);
     if let Some(product) = &product {
-        existing = store::routes_with_retired(tx, product.id).await?;
+        existing = route::store::routes_with_retired(tx, product.id).await?;
         service = store::service_of(tx, product.id).await?;
     }
     Ok(Preview { product, service, changes: Difference::of(existing, slug, document)?.changes() })
@@ -162,12 +162,12 @@ pub async fn import(tx: &mut Tx, actor: &Actor, input: Import, now: Timestamp) -
     let imported_by = actor.user_id();
     let edition = store::insert_spec(tx, SpecId::new(), product.id, &input, imported_by, now).await?;
     let requests = meter::requests_meter(tx, now).await?;
-    let routes = store::routes_with_retired(tx, product.id).await?;
+    let routes = route::store::routes_with_retired(tx, product.id).await?;
     let difference = Difference::of(routes, &product.slug, &input.document)?;
     let settings = RouteSettings { rate_group: None, meters: vec![route::counts_calls(requests.id)] };
-    store::insert_routes(tx, product.id, service.id, &difference.insert, &settings).await?;
-    store::update_routes(tx, product.id, &difference.update).await?;
-    store::retire_routes(tx, product.id, &difference.retire.iter().map(|route| route.id).collect::<Vec<_>>(), now).await?;
+    route::store::insert_routes(tx, product.id, service.id, &difference.insert, &settings).await?;
+    route::store::update_routes(tx, product.id, &difference.update).await?;
+    route::store::retire_routes(tx, product.id, &difference.retire.iter().map(|route| route.id).collect::<Vec<_>>(), now).await?;
     let changes = difference.changes();
     let entry = Entry {
         action: "api_product.imported",

@@ -10,13 +10,15 @@ use gateway_control::{
 use ids::{ApiProductId, MeterId, RouteId};
 use serde_json::json;
 
-use super::{check::Problems, store};
+use super::check::Problems;
 use crate::{
     audit::{self, Entry},
     db::Tx,
     error::{Error, Result},
     identity::{Actor, Permission},
 };
+
+pub(super) mod store;
 
 /// The most meters that one call moves.
 const MAX_METERS: usize = 20;
