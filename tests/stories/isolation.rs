@@ -108,7 +108,8 @@ async fn pages_show_nothing(ben: &Visitor, anna: &Belongings) -> anyhow::Result<
         format!("/usage?key={}", anna.key),
         format!("/subscribe?plan=free&application={}", anna.application.id),
     ];
-    let lists = ["/overview", "/applications", "/subscriptions?all=1", "/usage", "/invoices", "/settings", "/settings/members", "/settings/tokens"];
+    let lists =
+        ["/overview", "/applications", "/subscriptions?all=1", "/usage", "/invoices", "/settings", "/settings/members", "/settings/tokens"];
     for path in lists.into_iter().map(str::to_owned).chain(filters).chain(["/settings/audit".to_owned()]) {
         let page = ben.open(&path).await?;
         check!(!page.html.contains("Armada"), "{path} names another's things: {page}");
@@ -140,7 +141,8 @@ async fn forms_change_nothing(ben: &Visitor, anna: &Belongings) -> anyhow::Resul
         check!(answer.status() == StatusCode::NOT_FOUND, "POST {path} answers {}: {}", answer.status(), answer.text().await?);
     }
     // Without a token of the session, not even one's own forms are taken.
-    let request = ben.request(Method::POST, "/applications")?.header("content-type", "application/x-www-form-urlencoded").body("name=Forged");
+    let request =
+        ben.request(Method::POST, "/applications")?.header("content-type", "application/x-www-form-urlencoded").body("name=Forged");
     let status = request.send().await?.status();
     check!(status == StatusCode::FORBIDDEN, "a form without its token answers {status}");
     Ok(())
@@ -165,7 +167,10 @@ async fn rest_shows_and_changes_nothing(ben: &Rest, anna: &Belongings) -> anyhow
     for (method, path, body) in calls {
         for tenant in [None, Some(anna.tenant.as_str())] {
             let (status, problem) = ben.call(method.clone(), &path, tenant, body.clone()).await?;
-            check!(status == StatusCode::NOT_FOUND && !problem.to_string().contains("Armada"), "{method} {path} as {tenant:?}: {status} {problem}");
+            check!(
+                status == StatusCode::NOT_FOUND && !problem.to_string().contains("Armada"),
+                "{method} {path} as {tenant:?}: {status} {problem}"
+            );
         }
     }
     for path in ["/applications", "/subscriptions", "/tokens"] {

@@ -38,8 +38,6 @@ async fn the_main_job_by_http() -> anyhow::Result<()> {
         check!(!page.html.contains(&key), "a key is shown once");
         check!(page.text().contains(&key[key.len() - 4..]), "its last characters tell keys apart: {page}");
         let caller = Caller::new(&story.gateway(), &key)?;
-        wait_for_key(&caller).await?;
-
         let calls = every_kind_of_call_counts(&nina, &caller).await?;
         let denied = too_many_calls_are_told_so(&nina, story, &caller, calls).await?;
         let spent = a_hard_quota_holds(&nina, story).await?;
@@ -73,19 +71,17 @@ async fn the_catalog_lists_what_is_sold(nina: &Visitor) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A new key works within the second that policy takes.
-async fn wait_for_key(caller: &Caller) -> anyhow::Result<()> {
-    let attempt =
-        async || Ok(Some(caller.get("/weather/v1/nothing-here").await?).filter(|answer| answer.status != StatusCode::UNAUTHORIZED));
+/// The first call with a new key, which works within the second that policy takes. Until then it is refused, which is no call.
+async fn first_call(caller: &Caller, path: &str) -> anyhow::Result<Answer> {
+    let attempt = async || Ok(Some(caller.get(path).await?).filter(|answer| answer.status != StatusCode::UNAUTHORIZED));
     let (answer, took) = wait::until("the new key at the gateway", POLICY_DEADLINE, attempt).await?;
-    check!(answer.status == StatusCode::NOT_FOUND, "a path without a route is no call: {answer:?}");
     println!("main job: a new key works after {took:?}");
-    Ok(())
+    Ok(answer)
 }
 
 /// A call of each kind, each awaited on the usage page. Returns how many there were.
 async fn every_kind_of_call_counts(nina: &Visitor, caller: &Caller) -> anyhow::Result<u64> {
-    let answer = caller.get("/weather/v1/forecast?city=oslo&days=3").await?;
+    let answer = first_call(caller, "/weather/v1/forecast?city=oslo&days=3").await?;
     check!(answer.status.is_success() && answer.json()?["city"]["name"] == "oslo", "the forecast comes through: {answer:?}");
     for header in ["ratelimit", "ratelimit-policy"] {
         check!(!answer.header(header).is_empty(), "`{header}` is on the answer: {:?}", answer.headers);
@@ -174,7 +170,7 @@ async fn a_hard_quota_holds(nina: &Visitor, story: &Story) -> anyhow::Result<u64
     const QUOTA: u64 = 20_000;
     let (_, key) = nina.ready_to_call("Story teller", "free").await?;
     let caller = Caller::new(&story.gateway(), &key)?;
-    wait_for_key(&caller).await?;
+    first_call(&caller, "/weather/v1/cities").await?;
     let mut spent = 0;
     for _ in 0..60 {
         let answer = caller.generate("Once", 1024, false).await?;
@@ -200,8 +196,8 @@ async fn a_hard_quota_holds(nina: &Visitor, story: &Story) -> anyhow::Result<u64
 async fn a_price_is_what_the_plan_says(nina: &Visitor, story: &Story) -> anyhow::Result<()> {
     let (_, key) = nina.ready_to_call("Night batch", "scale").await?;
     let caller = Caller::new(&story.gateway(), &key)?;
-    wait_for_key(&caller).await?;
-    let answers = join_all((0..250).map(|_| caller.get("/weather/v1/cities"))).await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    first_call(&caller, "/weather/v1/cities").await?;
+    let answers = join_all((0..249).map(|_| caller.get("/weather/v1/cities"))).await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     check!(answers.iter().all(|answer| answer.status.is_success()), "the plan Scale allows 250 calls at once");
     awaited(nina, "250 calls in the price", |usage| usage.cost("Night batch") == Some(Decimal::new(299_08, 2))).await?;
     caller.converse("/quotes/v1/stream", &["price"]).await?;

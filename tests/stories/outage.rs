@@ -101,7 +101,10 @@ async fn the_gateway_dies_under_load(story: &mut Story, olga: &Visitor, caller: 
         total = Count { sent: total.sent + 1, whole: total.whole + 1 };
     }
     let recorded = settled(story, &database).await? - before;
-    println!("outage: {KILLS} kills -9 of the gateway under load: {} sent, {} answered whole, {recorded} recorded", total.sent, total.whole);
+    println!(
+        "outage: {KILLS} kills -9 of the gateway under load: {} sent, {} answered whole, {recorded} recorded",
+        total.sent, total.whole
+    );
     check!(total.whole <= recorded && recorded <= total.sent, "{recorded} recorded of {total:?}");
     counted(olga, before + recorded).await?;
     every_receipt_once(&database).await?;

@@ -8,7 +8,8 @@ pub fn to_html(markdown: &str) -> String {
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut html = String::with_capacity(markdown.len() * 3 / 2);
     html::push_html(&mut html, Parser::new_ext(markdown, options).filter_map(safe));
-    html
+    // Long lines of code scroll sideways, by keyboard too. No text of the document can look like this tag: it is escaped.
+    html.replace("<pre>", "<pre tabindex=\"0\">")
 }
 
 fn safe(event: Event<'_>) -> Option<Event<'_>> {
