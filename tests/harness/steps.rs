@@ -45,7 +45,7 @@ impl Visitor {
 
     /// Revokes the application's only key.
     pub async fn revoke_key(&self, application: &Application) -> anyhow::Result<()> {
-        let form = self.open(&application.path).await?.form("Revoke key")?;
+        let form = self.open(&application.path).await?.form("Revoke key")?.set("confirm", "yes")?;
         self.send(form).await?;
         Ok(())
     }
