@@ -39,8 +39,6 @@ struct SignInPage {
     shell: Shell,
     email: String,
     next: String,
-    /// Whether the address was verified just now.
-    verified: bool,
     /// Whether the password was set just now.
     reset: bool,
     error: Error,
@@ -50,8 +48,6 @@ struct SignInPage {
 struct Arrival {
     #[serde(default)]
     next: String,
-    #[serde(default)]
-    verified: String,
     #[serde(default)]
     reset: String,
 }
@@ -63,9 +59,8 @@ async fn form(mut visit: Visit, Query(arrival): Query<Arrival>) -> Result<Respon
     let shell = visit.shell("Sign in", "").await?;
     let page = SignInPage {
         shell,
-        verified: !arrival.verified.is_empty(),
         reset: !arrival.reset.is_empty(),
-        email: arrival.verified,
+        email: String::new(),
         next: local(&arrival.next).to_owned(),
         error: super::no_error(),
     };
@@ -86,23 +81,26 @@ async fn submit(jar: CookieJar, Entered(visit, input): Entered<SignInForm>) -> R
     let (app, now) = (visit.app.clone(), visit.now);
     let (mut visit, signed_in) = visit.aside(sign_in::sign_in(&app, new, now)).await?;
     match signed_in {
-        Ok(token) => {
-            // A session that the browser had before is over: it may be another person's.
-            if let Some(old) = visit.session.take() {
-                session::delete(&mut visit.tx, &old).await?;
-            }
-            let cookie = session_cookie(token, visit.app.config.secure_cookies());
-            visit.commit().await?;
-            Ok((jar.add(cookie), Redirect::to(local(&input.next))).into_response())
-        }
+        Ok(token) => enter(visit, jar, token, local(&input.next)).await,
         Err(error) if matches!(error.kind, Kind::Unauthenticated | Kind::TooManyAttempts { .. }) => {
             let shell = visit.shell("Sign in", "").await?;
             let status = status_of(error.kind);
-            let page = SignInPage { shell, email, next: local(&input.next).to_owned(), verified: false, reset: false, error };
+            let page = SignInPage { shell, email, next: local(&input.next).to_owned(), reset: false, error };
             Ok((status, Html(page.render()?)).into_response())
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Hands a new session to the browser, and goes on.
+pub(super) async fn enter(mut visit: Visit, jar: CookieJar, token: String, to: &str) -> Result<Response, Failure> {
+    // A session that the browser had before is over: it may be another person's.
+    if let Some(old) = visit.session.take() {
+        session::delete(&mut visit.tx, &old).await?;
+    }
+    let cookie = session_cookie(token, visit.app.config.secure_cookies());
+    visit.commit().await?;
+    Ok((jar.add(cookie), Redirect::to(to)).into_response())
 }
 
 async fn sign_out(jar: CookieJar, Entered(mut visit, input): Entered<SignOutForm>) -> Result<Response, Failure> {

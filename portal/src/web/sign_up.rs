@@ -7,6 +7,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
+use axum_extra::extract::CookieJar;
 use serde::Deserialize;
 
 use super::{
@@ -14,11 +15,12 @@ use super::{
     failure::{Failure, status_of},
     form::{Entered, Nothing},
     shell::Shell,
+    sign_in,
 };
 use crate::{
     app::App,
     error::{Error, Kind},
-    identity::sign_up::{self, SignUp},
+    identity::sign_up::{self, SignUp, Verify},
 };
 
 pub(super) fn routes() -> Router<App> {
@@ -53,6 +55,7 @@ struct VerifyPage {
     token: String,
     /// The address to verify, if somebody is signed in.
     email: String,
+    error: Error,
 }
 
 async fn form(mut visit: Visit) -> Result<Response, Failure> {
@@ -94,7 +97,7 @@ struct Token {
     token: String,
 }
 
-/// With a link's token, a button: mail scanners open links, but press no buttons. Without, whoever is signed in may have another mail sent.
+/// With a link's token, a form for the password. Without, whoever is signed in may have another mail sent.
 async fn verify_page(mut visit: Visit, Query(input): Query<Token>) -> Result<Response, Failure> {
     let email = match &visit.session {
         Some(session) if session.verified => return Ok(Redirect::to("/").into_response()),
@@ -103,20 +106,29 @@ async fn verify_page(mut visit: Visit, Query(input): Query<Token>) -> Result<Res
         None => String::new(),
     };
     let shell = visit.shell("Verify your e-mail address", "").await?;
-    Ok(Html(VerifyPage { shell, token: input.token, email }.render()?).into_response())
+    Ok(Html(VerifyPage { shell, token: input.token, email, error: super::no_error() }.render()?).into_response())
 }
 
-async fn verify(Entered(mut visit, input): Entered<Token>) -> Result<Redirect, Failure> {
-    let user = sign_up::verify(&mut visit.tx, &input.token, visit.ip.clone(), visit.now).await?;
-    let signed_in = visit.session.as_ref().is_some_and(|session| session.user_id == user.id);
-    visit.commit().await?;
-    let to = if signed_in {
-        "/".to_owned()
-    } else {
-        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("verified", &user.email).finish();
-        format!("/sign-in?{query}")
-    };
-    Ok(Redirect::to(&to))
+#[derive(Deserialize)]
+struct VerifyForm {
+    token: String,
+    #[serde(default)]
+    password: String,
+}
+
+async fn verify(jar: CookieJar, Entered(visit, input): Entered<VerifyForm>) -> Result<Response, Failure> {
+    let token = input.token.clone();
+    let new = Verify { token: input.token, password: input.password, ip: visit.ip.clone(), user_agent: visit.user_agent.clone() };
+    let (app, now) = (visit.app.clone(), visit.now);
+    let (mut visit, verified) = visit.aside(sign_up::verify(&app, new, now)).await?;
+    match verified {
+        Ok(session) => sign_in::enter(visit, jar, session, "/").await,
+        Err(error) if matches!(error.kind, Kind::Unauthenticated | Kind::TooManyAttempts { .. }) => {
+            let shell = visit.shell("Verify your e-mail address", "").await?;
+            Ok((status_of(error.kind), Html(VerifyPage { shell, token, email: String::new(), error }.render()?)).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn resend(Entered(mut visit, Nothing {}): Entered<Nothing>) -> Result<Response, Failure> {

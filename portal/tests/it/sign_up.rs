@@ -40,11 +40,12 @@ async fn sign_up_verify_sign_in_and_out(pool: PgPool) {
     let link = newest_link(&mut browser).await;
     let page = browser.get(&link).await.expect_status(200);
     let token = page.field("token").unwrap();
-    let to = browser.post("/verify", &[("token", &token)]).await.location();
-    assert_eq!(to, "/sign-in?verified=Ada%40example.com");
-    browser.post("/verify", &[("token", &token)]).await.expect_status(404);
-    let page = browser.get(&to).await.expect_status(200);
-    assert!(page.body.contains("Ada@example.com") && page.body.contains("is verified"));
+    assert_eq!(browser.post("/verify", &[("token", &token), ("password", PASSWORD)]).await.location(), "/");
+    assert_eq!(browser.get("/").await.location(), "/tenants/new", "verifying signs in, and leads on");
+    let mut elsewhere = portal.visitor();
+    elsewhere.post("/verify", &[("token", &token), ("password", PASSWORD)]).await.expect_status(404);
+    browser.get("/tenants/new").await.expect_status(200);
+    browser.post("/sign-out", &[]).await.location();
     assert_eq!(
         browser.post("/sign-in", &[("email", "ada@EXAMPLE.com"), ("password", PASSWORD), ("next", "/dev/mailbox")]).await.location(),
         "/dev/mailbox"
@@ -133,7 +134,31 @@ async fn links_expire_and_mails_are_throttled(pool: PgPool) {
     browser.post("/verify/resend", &[]).await.expect_status(429);
     portal.clock.advance(Duration::from_secs(48 * 3600));
     let token = link.split("token=").nth(1).unwrap();
-    browser.post("/verify", &[("token", token)]).await.expect_status(404);
+    browser.post("/verify", &[("token", token), ("password", PASSWORD)]).await.expect_status(404);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_link_verifies_only_together_with_the_password(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    let mut eve = portal.visitor();
+    eve.ip = "198.51.100.9".into();
+    let mut ada = portal.visitor();
+    sign_up(&mut ada, "ada@example.com").await;
+    // Somebody else signs up with her address afterwards: the newest link belongs to the password of that person.
+    let form = [("name", "Eve"), ("email", "ada@example.com"), ("password", "the password of eve")];
+    eve.post("/sign-up", &form).await.expect_status(200);
+    let link = newest_link(&mut ada).await;
+    let token = ada.get(&link).await.expect_status(200).field("token").unwrap();
+    ada.post("/verify", &[("token", &token)]).await.expect_status(401);
+    let refused = ada.post("/verify", &[("token", &token), ("password", PASSWORD)]).await.expect_status(401);
+    assert!(refused.body.contains("not the one that was chosen last") && refused.body.contains("/reset"), "{}", refused.body);
+    assert_eq!(refused.field("token"), Some(token.clone()), "the form is shown again");
+    assert_eq!(sign_in(&mut eve, "ada@example.com", "the password of eve").await, 303);
+    assert_eq!(eve.get("/tenants/new").await.location(), "/verify", "her link has verified nothing");
+    for _ in 0..8 {
+        ada.post("/verify", &[("token", &token), ("password", "a guess")]).await.expect_status(401);
+    }
+    ada.post("/verify", &[("token", &token), ("password", "a guess")]).await.expect_status(429);
 }
 
 #[sqlx::test(migrations = "../migrations")]
