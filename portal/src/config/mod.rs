@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use url::Url;
+use url::{Host, Url};
 
 /// All settings of the portal.
 #[derive(Debug, Clone)]
@@ -36,7 +36,8 @@ pub struct MailConfig {
     pub smtp_url: Option<String>,
     /// `MAIL_FROM`: the sender; default `Tollkeeper <no-reply@localhost>`.
     pub from: String,
-    /// `PORTAL_DEV_MAILBOX`: `true` shows every mail on the page `/dev/mailbox` to anybody, and sends none. Never in production.
+    /// `PORTAL_DEV_MAILBOX`: `true` shows every mail on the page `/dev/mailbox` to anybody, and sends none. Refused unless
+    /// `PORTAL_PUBLIC_URL` names this very machine: whoever reads the mailbox can take over every account.
     pub dev_mailbox: bool,
 }
 
@@ -61,6 +62,15 @@ impl Config {
     pub fn from_lookup(get: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
         let listen = parse(&get, "PORTAL_LISTEN", "an address and port like 127.0.0.1:8080", "127.0.0.1:8080")?;
         let days: u64 = parse(&get, "PORTAL_SESSION_DAYS", "a number of days", "14")?;
+        let public_url: Url = parse(&get, "PORTAL_PUBLIC_URL", "a URL like https://portal.example.com", &format!("http://{listen}"))?;
+        let dev_mailbox = parse(&get, "PORTAL_DEV_MAILBOX", "true or false", "false")?;
+        if dev_mailbox && !is_loopback(&public_url) {
+            let reason = format!(
+                "shows every mail to anybody, so it is refused where PORTAL_PUBLIC_URL is {public_url}, which others may reach; \
+                 set it to false and SMTP_URL to a mail server, or use a public URL at localhost or 127.0.0.1"
+            );
+            return Err(ConfigError { name: "PORTAL_DEV_MAILBOX", reason });
+        }
         Ok(Self {
             database_url: get("DATABASE_URL").filter(|url| !url.is_empty()).ok_or(ConfigError {
                 name: "DATABASE_URL",
@@ -72,12 +82,12 @@ impl Config {
                 .filter(|text| !text.is_empty())
                 .map(|text| parse_text("PORTAL_METRICS_LISTEN", "an address and port like 127.0.0.1:9090", &text))
                 .transpose()?,
-            public_url: parse(&get, "PORTAL_PUBLIC_URL", "a URL like https://portal.example.com", &format!("http://{listen}"))?,
+            public_url,
             gateway_url: parse(&get, "PORTAL_GATEWAY_URL", "a URL like https://api.example.com", "http://127.0.0.1:8081")?,
             mail: MailConfig {
                 smtp_url: get("SMTP_URL").filter(|url| !url.is_empty()),
                 from: get("MAIL_FROM").unwrap_or_else(|| "Tollkeeper <no-reply@localhost>".into()),
-                dev_mailbox: parse(&get, "PORTAL_DEV_MAILBOX", "true or false", "false")?,
+                dev_mailbox,
             },
             trusted_proxy_hops: parse(&get, "PORTAL_TRUSTED_PROXY_HOPS", "a number", "0")?,
             import_allow_private: parse(&get, "PORTAL_IMPORT_ALLOW_PRIVATE", "true or false", "false")?,
@@ -96,6 +106,16 @@ impl Config {
     }
 }
 
+/// Whether only this machine can follow the URL.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
 fn parse<T: FromStr>(
     get: &impl Fn(&'static str) -> Option<String>,
     name: &'static str,
@@ -108,4 +128,29 @@ fn parse<T: FromStr>(
 
 fn parse_text<T: FromStr>(name: &'static str, expected: &str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|_| ConfigError { name, reason: format!("`{text}` is not {expected}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_mailbox(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let always = [("DATABASE_URL", "postgres://unused"), ("PORTAL_DEV_MAILBOX", "true")];
+        Config::from_lookup(|name| settings.iter().chain(&always).find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_development_mailbox_stays_on_this_machine() {
+        for url in ["http://localhost:8080", "http://127.0.0.1:8080", "http://127.1.2.3", "https://[::1]:8443"] {
+            assert!(with_mailbox(&[("PORTAL_PUBLIC_URL", url)]).is_ok_and(|config| config.mail.dev_mailbox), "{url}");
+        }
+        assert!(with_mailbox(&[]).is_ok(), "the default address is this machine's");
+        for url in
+            ["https://portal.example.com", "http://localhost.example.com", "http://192.0.2.1", "http://[2001:db8::1]", "http://0.0.0.0"]
+        {
+            let refused = with_mailbox(&[("PORTAL_PUBLIC_URL", url)]).expect_err(url).to_string();
+            assert!(refused.starts_with("PORTAL_DEV_MAILBOX: ") && refused.contains("PORTAL_PUBLIC_URL"), "{refused}");
+            assert!(with_mailbox(&[("PORTAL_PUBLIC_URL", url), ("PORTAL_DEV_MAILBOX", "false")]).is_ok(), "{url}");
+        }
+    }
 }
