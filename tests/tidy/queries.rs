@@ -16,9 +16,16 @@ fn prepared() -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// White space folded, and quotes as they stand in the query: the same query looks different in a source file.
-fn folded(text: &str) -> String {
-    text.replace("\\\"", "\"").replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
+/// The words of a text, with quotes as they stand in a query.
+fn words(text: &str) -> Vec<String> {
+    text.replace("\\\"", "\"").replace("\\\n", " ").split_whitespace().map(str::to_owned).collect()
+}
+
+/// How much of a query stands in the code, in percent of its runs of four words. Queries that macros put together from parts miss some runs where
+/// the parts meet; a query that nobody uses any more misses most.
+fn share_in(sources: &str, query: &[String]) -> usize {
+    let runs: Vec<String> = query.windows(4.min(query.len())).map(|run| run.join(" ")).collect();
+    runs.iter().filter(|run| sources.contains(run.as_str())).count() * 100 / runs.len().max(1)
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -47,11 +54,11 @@ fn every_prepared_query_stands_in_the_code() {
         .expect("the repository")
         .iter()
         .filter(|file| file.is_rust() && file.path.starts_with("portal/"))
-        .map(|file| folded(&file.text))
+        .map(|file| words(&file.text).join(" "))
         .collect();
     let stale: Vec<String> = prepared()
         .into_iter()
-        .filter(|(_, query)| !sources.contains(&folded(query["query"].as_str().expect("the query's text"))))
+        .filter(|(_, query)| share_in(&sources, &words(query["query"].as_str().expect("the query's text"))) < 75)
         .map(|(path, _)| path)
         .collect();
     assert!(stale.is_empty(), "run `make sqlx-prepare`, these are used no more: {stale:#?}");
