@@ -199,9 +199,9 @@ async fn a_price_is_what_the_plan_says(nina: &Visitor, story: &Story) -> anyhow:
     first_call(&caller, "/weather/v1/cities").await?;
     let answers = join_all((0..249).map(|_| caller.get("/weather/v1/cities"))).await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     check!(answers.iter().all(|answer| answer.status.is_success()), "the plan Scale allows 250 calls at once");
-    awaited(nina, "250 calls in the price", |usage| usage.cost("Night batch") == Some(Decimal::new(299_08, 2))).await?;
+    awaited(nina, "250 calls in the price", |usage| usage.cost("Night batch") == Some(Decimal::new(29_908, 2))).await?;
     caller.converse("/quotes/v1/stream", &["price"]).await?;
-    awaited(nina, "a package of messages in the price", |usage| usage.cost("Night batch") == Some(Decimal::new(302_08, 2))).await?;
+    awaited(nina, "a package of messages in the price", |usage| usage.cost("Night batch") == Some(Decimal::new(30_208, 2))).await?;
     Ok(())
 }
 
