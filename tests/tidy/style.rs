@@ -58,8 +58,13 @@ fn unsafe_code_stands_in_the_one_mapping_file() {
 #[test]
 fn every_crate_domain_and_open_file_explains_itself() {
     let files = repository::files().expect("the repository");
-    let undocumented: Vec<&str> =
-        files.iter().filter(|file| file.is_rust() && !file.text.trim_start().starts_with("//!")).map(|file| file.path.as_str()).collect();
+    let undocumented: Vec<&str> = files
+        .iter()
+        .filter(|file| file.is_rust() && !file.text.trim_start().starts_with("//!"))
+        // An endpoint's file holds the endpoint, whose own doc is the REST document's; a file of unit tests belongs to the file beside it.
+        .filter(|file| !file.path.starts_with("portal/src/api/") && !file.path.ends_with("/tests.rs"))
+        .map(|file| file.path.as_str())
+        .collect();
     assert!(undocumented.is_empty(), "each file opens with what it is for: {undocumented:?}");
     let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     for domain in ["identity", "tenants", "catalog", "applications", "subscriptions", "entitlements", "usage", "policy", "billing"] {

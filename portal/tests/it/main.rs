@@ -12,6 +12,7 @@ mod control_usage;
 mod jobs;
 mod mail;
 mod partitions;
+mod openapi;
 mod purchase;
 mod sign_up;
 mod slow_bodies;
