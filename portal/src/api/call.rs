@@ -14,7 +14,7 @@ use crate::{
     db::Tx,
     error::{Error, Kind, Result},
     identity::{Actor, api_token, session},
-    web::{SESSION_COOKIE, call::client_ip},
+    web::{call::client_ip, session_cookie},
 };
 
 /// Names the tenant of a request whose token does not.
@@ -86,7 +86,8 @@ impl FromRequestParts<App> for ApiCall {
             }
             None => {
                 let jar = CookieJar::from_headers(&parts.headers);
-                let cookie = jar.get(SESSION_COOKIE).map(axum_extra::extract::cookie::Cookie::value).filter(|value| value.len() <= 128);
+                let cookie =
+                    jar.get(session_cookie(&app.config)).map(axum_extra::extract::cookie::Cookie::value).filter(|value| value.len() <= 128);
                 // Cookies travel with every request that a browser makes, so they are good for reading only.
                 let reads = matches!(parts.method, Method::GET | Method::HEAD);
                 let cookie = cookie.filter(|_| reads).ok_or_else(unauthenticated)?;

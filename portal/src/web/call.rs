@@ -9,7 +9,7 @@ use axum_extra::extract::CookieJar;
 use calendar::Timestamp;
 use ids::TenantId;
 
-use super::{SESSION_COOKIE, failure::Failure, shell::Shell};
+use super::{failure::Failure, session_cookie, shell::Shell};
 use crate::{
     app::App,
     db::Tx,
@@ -81,7 +81,7 @@ impl FromRequestParts<App> for Visit {
         let user_agent = parts.headers.get("user-agent").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let mut tx = app.begin().await?;
         let jar = CookieJar::from_headers(&parts.headers);
-        let session = match jar.get(SESSION_COOKIE) {
+        let session = match jar.get(session_cookie(&app.config)) {
             Some(cookie) if cookie.value().len() <= 128 => session::load(&mut tx, cookie.value(), now).await?,
             _ => None,
         };

@@ -13,6 +13,7 @@ use axum::{
 use calendar::Timestamp;
 
 use crate::{
+    Config,
     api::problem::Problem,
     app::App,
     error::{Error, Kind, Result},
@@ -54,7 +55,7 @@ mod tokens;
 mod usage;
 
 /// All pages.
-pub fn router(_app: &App) -> Router<App> {
+pub fn router(app: &App) -> Router<App> {
     Router::new()
         .merge(health::routes())
         .merge(assets::routes())
@@ -82,7 +83,7 @@ pub fn router(_app: &App) -> Router<App> {
         .merge(admin_gateways::routes())
         .merge(admin_tenants::routes())
         .fallback(unknown)
-        .layer(middleware::from_fn(security::headers))
+        .layer(middleware::from_fn_with_state(app.clone(), security::headers))
 }
 
 /// The answer to a path that nothing serves: a problem for programs, a page for people.
@@ -91,8 +92,10 @@ async fn unknown(uri: Uri) -> Response {
     if for_programs { Problem(Error::not_found("This resource")).into_response() } else { failure::not_found().await.into_response() }
 }
 
-/// The name of the session cookie. `__Host-` would demand https, which a local start does not have.
-pub const SESSION_COOKIE: &str = "tollkeeper_session";
+/// The name of the session cookie. `__Host-` keeps other hosts of the domain from setting it; it demands https, which a local start does not have.
+pub fn session_cookie(config: &Config) -> &'static str {
+    if config.secure_cookies() { "__Host-tollkeeper_session" } else { "tollkeeper_session" }
+}
 
 /// Answers that hold a person's data are never stored by caches.
 pub const NO_STORE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");

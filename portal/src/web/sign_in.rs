@@ -14,13 +14,14 @@ use axum_extra::extract::{
 use serde::Deserialize;
 
 use super::{
-    SESSION_COOKIE,
     call::Visit,
     failure::{Failure, status_of},
     form::Entered,
+    session_cookie,
     shell::Shell,
 };
 use crate::{
+    Config,
     app::App,
     error::{Error, Kind},
     identity::{
@@ -98,7 +99,7 @@ pub(super) async fn enter(mut visit: Visit, jar: CookieJar, token: String, to: &
     if let Some(old) = visit.session.take() {
         session::delete(&mut visit.tx, &old).await?;
     }
-    let cookie = session_cookie(token, visit.app.config.secure_cookies());
+    let cookie = cookie(&visit.app.config, token);
     visit.commit().await?;
     Ok((jar.add(cookie), Redirect::to(to)).into_response())
 }
@@ -108,8 +109,10 @@ async fn sign_out(jar: CookieJar, Entered(mut visit, input): Entered<SignOutForm
         super::call::check_csrf(&session, &input.csrf)?;
         session::delete(&mut visit.tx, &session).await?;
     }
+    // Browsers heed the removal of a `__Host-` cookie only if it has the attributes that setting one demands.
+    let gone = cookie(&visit.app.config, String::new());
     visit.commit().await?;
-    Ok((jar.remove(Cookie::build(SESSION_COOKIE).path("/")), Redirect::to("/sign-in")).into_response())
+    Ok((jar.remove(gone), Redirect::to("/sign-in")).into_response())
 }
 
 #[derive(Deserialize)]
@@ -119,8 +122,9 @@ struct SignOutForm {
 }
 
 /// The table decides when a session ends, so the cookie stays for as long as the browser keeps it.
-fn session_cookie(token: String, secure: bool) -> Cookie<'static> {
-    Cookie::build((SESSION_COOKIE, token)).path("/").http_only(true).same_site(SameSite::Lax).secure(secure).permanent().build()
+fn cookie(config: &Config, token: String) -> Cookie<'static> {
+    let cookie = Cookie::build((session_cookie(config), token)).path("/").http_only(true).same_site(SameSite::Lax);
+    cookie.secure(config.secure_cookies()).permanent().build()
 }
 
 /// The way back after signing in: a path of this portal, never another site.

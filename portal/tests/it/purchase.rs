@@ -121,7 +121,8 @@ async fn secrets_stand_in_no_column(pool: PgPool) {
     let app = portal.rest("POST", "/api/v1/applications", &token, Some(json!({ "name": "A" }))).await.expect_status(201).json();
     let keys = format!("/api/v1/applications/{}/keys", app["id"].as_str().unwrap());
     let made = portal.rest("POST", &keys, &token, Some(json!({ "name": "K", "mode": "test" }))).await.expect_status(201).json();
-    let secrets = [token, made["secret"].as_str().unwrap().to_owned(), browser.cookies[portal::web::SESSION_COOKIE].clone()];
+    let secrets =
+        [token, made["secret"].as_str().unwrap().to_owned(), browser.cookies[portal::web::session_cookie(&portal.app.config)].clone()];
     let tables: Vec<String> = sqlx::query_scalar("SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'")
         .fetch_all(&pool)
         .await

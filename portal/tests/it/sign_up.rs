@@ -174,3 +174,24 @@ async fn forms_of_other_sites_are_refused(pool: PgPool) {
     let response = tower::ServiceExt::oneshot(portal.router.clone(), request).await.unwrap();
     assert_eq!(response.status(), 403);
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn https_marks_the_cookie_and_the_host(pool: PgPool) {
+    let plain = Portal::new(pool.clone());
+    let ada = plain.person("ada@example.com").await;
+    let page = plain.browser(&ada).await.get("/account").await.expect_status(200);
+    assert!(page.headers.get("strict-transport-security").is_none(), "a local start has no https");
+    let portal = Portal::with_settings(pool, &[("PORTAL_PUBLIC_URL", "https://portal.example.com")]);
+    let mut browser = portal.browser(&ada).await;
+    assert!(browser.cookies.contains_key("__Host-tollkeeper_session"));
+    let page = browser.get("/account").await.expect_status(200);
+    assert_eq!(page.headers["strict-transport-security"], "max-age=31536000");
+    let gone = browser.post("/sign-out", &[]).await;
+    let cookie = gone.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-tollkeeper_session=;") && cookie.contains("Secure") && cookie.contains("Path=/"), "{cookie}");
+    let token = browser.cookies.clone();
+    assert!(token.is_empty(), "{token:?}");
+    let mut old = portal.visitor();
+    old.cookies.insert("tollkeeper_session".into(), plain.browser(&ada).await.cookies["tollkeeper_session"].clone());
+    assert!(old.get("/account").await.location().starts_with("/sign-in"), "the name that other hosts may set is not read");
+}

@@ -144,7 +144,7 @@ impl Portal {
         let session: Session = session::load(&mut tx, &token, self.now()).await.expect("a session").expect("the session just made");
         tx.commit().await.expect("a commit");
         let mut browser = self.visitor();
-        browser.cookies.insert(portal::web::SESSION_COOKIE.into(), token);
+        browser.cookies.insert(portal::web::session_cookie(&self.app.config).into(), token);
         browser.csrf = session.csrf_token();
         browser
     }
