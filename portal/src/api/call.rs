@@ -59,6 +59,13 @@ impl ApiCall {
         }
     }
 
+    /// Does what takes a while, with no transaction open here.
+    pub async fn aside<T>(self, work: impl Future<Output = T>) -> Result<(Self, T)> {
+        self.tx.rollback().await?;
+        let done = work.await;
+        Ok((Self { tx: self.app.begin().await?, ..self }, done))
+    }
+
     /// Ends the transaction.
     pub async fn commit(self) -> Result<()> {
         self.app.commit(self.tx).await

@@ -6,6 +6,7 @@
 
 mod convert;
 pub mod fetch;
+mod nesting;
 mod operations;
 mod parse;
 mod pointer;

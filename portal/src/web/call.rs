@@ -192,6 +192,13 @@ macro_rules! signed_in {
                 self.app.commit(self.tx).await
             }
 
+            /// Does what takes a while, with no transaction open here.
+            pub async fn aside<T>(self, work: impl Future<Output = T>) -> Result<(Self, T)> {
+                self.tx.rollback().await?;
+                let done = work.await;
+                Ok((Self { tx: self.app.begin().await?, ..self }, done))
+            }
+
             /// Ends the transaction, and goes on in another, for answers that show what was done.
             pub async fn commit_and_go_on(self) -> Result<Self> {
                 let app = self.app.clone();

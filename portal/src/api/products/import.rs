@@ -7,9 +7,9 @@ use crate::{
     catalog::{
         api_product,
         import::{self, Import},
-        spec,
+        spec::{self, Document},
     },
-    error::{Error, Kind},
+    error::{Error, Kind, Result},
     identity::Permission,
 };
 
@@ -26,16 +26,14 @@ use crate::{
         (status = OK, body = ImportReport, description = "A new edition of an existing product."),
         (status = PAYLOAD_TOO_LARGE, body = portal_api::Problem, content_type = "application/problem+json", description = "More than 10 MiB.")))]
 pub(super) async fn import_product(
-    mut call: ApiCall,
+    call: ApiCall,
     Query(query): Query<ImportQuery>,
     body: Body,
 ) -> Result<(StatusCode, Json<ImportReport>), Problem> {
     // Before the body is read, so that nobody else can make the portal read megabytes.
     call.actor.require(Permission::Operate)?;
-    let source = axum::body::to_bytes(body, spec::MAX_BYTES)
-        .await
-        .map_err(|_| Error::new(Kind::TooLarge, "The document is larger than 10 MiB, or broke off."))?;
-    let (source, document) = import::read(source.to_vec(), None).await?;
+    let (mut call, read) = call.aside(read(body)).await?;
+    let (source, document) = read?;
     let warnings = document.warnings.clone();
     let input = Import { slug: query.slug, name: query.name, upstream_url: query.upstream_url, source_url: None, source, document };
     let imported = import::import(&mut call.tx, &call.actor, input, call.now).await?;
@@ -55,4 +53,11 @@ pub(super) async fn import_product(
     };
     call.commit().await?;
     Ok((if report.created { StatusCode::CREATED } else { StatusCode::OK }, Json(report)))
+}
+
+async fn read(body: Body) -> Result<(Vec<u8>, Document)> {
+    let source = axum::body::to_bytes(body, spec::MAX_BYTES)
+        .await
+        .map_err(|_| Error::new(Kind::TooLarge, "The document is larger than 10 MiB, or broke off."))?;
+    import::read(source.to_vec(), None).await
 }

@@ -1,7 +1,7 @@
 //! Bytes to JSON values, bounded.
 //!
 //! - At most [`MAX_BYTES`] bytes are read.
-//! - Objects and arrays nest at most 127 deep: both parsers stop there.
+//! - Objects and arrays nest at most 127 deep: the parsers stop there, that of YAML after [`nesting`] has looked ahead.
 //! - At most [`MAX_VALUES`] values and [`MAX_TEXT_BYTES`] bytes of text come out. Aliases of YAML are expanded value by value under these bounds, so a
 //!   document that would grow without end ("billion laughs") stops early.
 //! - A key stands once in an object. YAML's merge key `<<` is honoured; tags are refused.
@@ -11,7 +11,7 @@ use std::{cell::Cell, fmt};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::Refusal;
+use super::{Refusal, nesting};
 
 /// The largest document.
 pub const MAX_BYTES: usize = 10 * 1024 * 1024;
@@ -58,6 +58,12 @@ fn parse_json(text: &str) -> Result<Value, Refusal> {
 }
 
 fn parse_yaml(text: &str) -> Result<Value, Refusal> {
+    if let Some(line) = nesting::too_deep(text) {
+        return Err(Refusal::new(
+            format!("line {line}"),
+            "Objects and lists are nested more than 127 deep here. Use references to shorten it.",
+        ));
+    }
     let budget = Budget::default();
     let mut documents = serde_yaml_ng::Deserializer::from_str(text);
     let Some(first) = documents.next() else {
@@ -299,7 +305,9 @@ mod tests {
     #[test]
     fn deep_nesting_is_refused_in_both_formats() {
         assert!(refused(&format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200))).contains("recursion limit"));
-        assert!(refused(&format!("a: {}{}", "[".repeat(200), "]".repeat(200))).contains("recursion limit"));
+        assert!(refused(&format!("a: {}{}", "[".repeat(200), "]".repeat(200))).contains("more than 127 deep"));
+        // However long it is, its beginning tells.
+        assert!(refused(&format!("a: {}", "[\n".repeat(MAX_BYTES / 2 - 2))).contains("more than 127 deep"));
         assert_eq!(parse(&vec![b' '; MAX_BYTES + 1]).expect_err("too large").at, "");
     }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
+    app::App,
     catalog::{
         import::{self, Import, Preview},
         spec::{self, Document, Upstream, fetch},
@@ -68,13 +69,17 @@ struct Sent {
     document: Vec<u8>,
 }
 
-pub(super) async fn upload(mut call: UserCall, multipart: Multipart) -> Result<Response, Failure> {
+pub(super) async fn upload(call: UserCall, multipart: Multipart) -> Result<Response, Failure> {
     // Before the body is read, so that nobody else can make the portal read megabytes.
     call.actor.require(Permission::Operate)?;
     let sent = read_fields(multipart).await?;
     call.check_csrf(&sent.csrf)?;
-    match take(&mut call, &sent).await {
-        Ok((id, slug)) => {
+    let app = call.app.clone();
+    let (mut call, read) = call.aside(read(&app, &sent)).await?;
+    match read {
+        Ok(Read { source, source_url, document }) => {
+            let id = import::keep_upload(&mut call.tx, &call.actor, &source, source_url.as_deref(), call.now).await?;
+            let slug = if sent.slug.is_empty() { import::suggest_slug(&document) } else { sent.slug };
             let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("slug", &slug).finish();
             call.commit().await?;
             Ok(Redirect::to(&format!("/admin/products/import/{id}?{query}")).into_response())
@@ -84,22 +89,27 @@ pub(super) async fn upload(mut call: UserCall, multipart: Multipart) -> Result<R
     }
 }
 
-/// Reads the document, checks it, and keeps it for the preview.
-async fn take(call: &mut UserCall, sent: &Sent) -> Result<(SpecId, String)> {
+/// A document that was sent or fetched, and found good.
+struct Read {
+    source: Vec<u8>,
+    source_url: Option<String>,
+    document: Document,
+}
+
+/// Reads the document, wherever it is, and checks it.
+async fn read(app: &App, sent: &Sent) -> Result<Read> {
     let (source, url) = match (sent.document.is_empty(), sent.url.trim()) {
         (false, "") => (sent.document.clone(), None),
         (true, "") => return Err(Error::invalid("file", "Choose a file, or enter the address of a document.")),
         (true, address) => {
-            let fetched = fetch::fetch(address, call.app.config.import_allow_private).await?;
+            let fetched = fetch::fetch(address, app.config.import_allow_private).await?;
             (fetched.bytes, Some(fetched.url))
         }
         (false, _) => return Err(Error::invalid("url", "Choose a file or enter an address, not both.")),
     };
     let source_url = url.as_ref().map(Url::to_string);
     let (source, document) = import::read(source, url).await?;
-    let id = import::keep_upload(&mut call.tx, &call.actor, &source, source_url.as_deref(), call.now).await?;
-    let slug = if sent.slug.is_empty() { import::suggest_slug(&document) } else { sent.slug.clone() };
-    Ok((id, slug))
+    Ok(Read { source, source_url, document })
 }
 
 async fn read_fields(mut multipart: Multipart) -> Result<Sent> {
