@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract::DefaultBodyLimit, middleware};
 use calendar::{Clock, Timestamp};
 use sqlx::PgPool;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 
@@ -38,7 +38,7 @@ pub struct App {
     /// The newest policy generation that this process knows, for the streams of its gateways.
     pub feed: Feed,
     /// Places among the usage batches that are taken at once.
-    pub ingest_turns: Arc<Semaphore>,
+    pub ingest_turns: Arc<control::usage::Turns>,
     /// What Prometheus is told.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the process is to stop: streams that would never end end then.
@@ -55,7 +55,7 @@ impl App {
             policy_wake: Arc::default(),
             jobs_wake: Arc::default(),
             feed: Feed::default(),
-            ingest_turns: Arc::new(Semaphore::new(control::usage::CONCURRENT_BATCHES)),
+            ingest_turns: Arc::default(),
             metrics: Arc::default(),
             shutdown: CancellationToken::new(),
         }

@@ -1,10 +1,18 @@
 //! `POST /control/v1/usage`
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, Instant},
+};
 
 use axum::Json;
 use gateway_control::usage::{BatchAck, UsageBatch};
-use tokio::time::timeout;
+use ids::GatewayId;
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{call::GatewayCall, json::Body};
 use crate::{
@@ -16,16 +24,18 @@ use crate::{
 };
 
 /// How many batches are unpacked and written at once in a process: each may be 64 MiB.
-pub const CONCURRENT_BATCHES: usize = 8;
+const CONCURRENT_BATCHES: usize = 8;
+/// How many of them are of one gateway, so that one with much to tell does not keep the others waiting.
+const CONCURRENT_BATCHES_OF_GATEWAY: usize = 2;
 /// How long a batch may wait for its turn; after that the gateway is asked to come again, and the journal keeps it.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes the sums of one sealed segment. Answers after the commit, and never before.
-pub async fn accept(call: GatewayCall, turn: Turn, body: Body) -> Result<Json<BatchAck>, Problem> {
+pub async fn accept(Turn { call, place }: Turn, body: Body) -> Result<Json<BatchAck>, Problem> {
     let started = Instant::now();
     let metrics = call.app.metrics.clone();
     let taken = take(&call, body).await;
-    drop(turn);
+    drop(place);
     match &taken {
         Ok((accepted, rows)) => {
             metrics.batch(if accepted.duplicate { Outcome::Duplicate } else { Outcome::Accepted });
@@ -68,19 +78,95 @@ async fn touch_keys(app: &App, uses: &[LastUsed]) -> Result<()> {
     Ok(())
 }
 
-/// A place among the batches that are being taken. It is extracted after the credential and before the body is read.
+/// Places among the batches that are being taken: so many at once, and so many of them for each gateway.
+#[derive(Debug)]
+pub struct Turns {
+    all: Arc<Semaphore>,
+    /// Of the gateways that have a place or wait for one.
+    of_gateways: Mutex<HashMap<GatewayId, Weak<Semaphore>>>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(CONCURRENT_BATCHES)), of_gateways: Mutex::default() }
+    }
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    _of_gateway: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Turns {
+    /// Waits for a place. A gateway that has its share waits without keeping others from theirs.
+    async fn take(&self, gateway: GatewayId) -> Result<Place> {
+        let own = self.of_gateway(gateway);
+        let both = async {
+            let of_gateway = own.acquire_owned().await?;
+            Ok::<_, AcquireError>(Place { _of_gateway: of_gateway, _of_all: self.all.clone().acquire_owned().await? })
+        };
+        match timeout(TURN_TIMEOUT, both).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Error::new(Kind::Unavailable, "Too much usage is arriving at once. Send this segment again in a moment.")),
+        }
+    }
+
+    fn of_gateway(&self, gateway: GatewayId) -> Arc<Semaphore> {
+        let mut known = self.of_gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, turns| turns.strong_count() > 0);
+        let entry = known.entry(gateway).or_default();
+        entry.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Semaphore::new(CONCURRENT_BATCHES_OF_GATEWAY));
+            *entry = Arc::downgrade(&new);
+            new
+        })
+    }
+}
+
+/// A call that has a place. It is extracted before the body is read.
 #[derive(Debug)]
 pub struct Turn {
-    _permit: tokio::sync::OwnedSemaphorePermit,
+    call: GatewayCall,
+    place: Place,
 }
 
 impl axum::extract::FromRequestParts<App> for Turn {
     type Rejection = Problem;
 
-    async fn from_request_parts(_: &mut axum::http::request::Parts, app: &App) -> Result<Self, Problem> {
-        match timeout(TURN_TIMEOUT, app.ingest_turns.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Self { _permit: permit }),
-            _ => Err(Error::new(Kind::Unavailable, "Too much usage is arriving at once. Send this segment again in a moment.").into()),
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, app: &App) -> Result<Self, Problem> {
+        let call = GatewayCall::from_request_parts(parts, app).await?;
+        let place = app.ingest_turns.take(call.gateway.id).await?;
+        Ok(Self { call, place })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_leaves_places_to_others() {
+        let turns = Turns::default();
+        let (greedy, modest) = (GatewayId::new(), GatewayId::new());
+        let [one, _two] = [turns.take(greedy).await.expect("a place"), turns.take(greedy).await.expect("a place")];
+        assert!(turns.take(greedy).now_or_never().is_none(), "its share is two");
+        drop(turns.take(modest).now_or_never().expect("others need not wait").expect("a place"));
+        drop(one);
+        drop(turns.take(greedy).now_or_never().expect("a place is free again").expect("a place"));
+        assert_eq!(turns.of_gateways.lock().expect("whole").len(), 1, "gateways without a place are forgotten");
+    }
+
+    #[tokio::test]
+    async fn all_gateways_together_have_eight() {
+        let turns = Turns::default();
+        let mut held = Vec::new();
+        for _ in 0..CONCURRENT_BATCHES {
+            held.push(turns.take(GatewayId::new()).await.expect("a place"));
         }
+        assert!(turns.take(GatewayId::new()).now_or_never().is_none());
     }
 }
