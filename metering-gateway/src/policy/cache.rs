@@ -1,12 +1,14 @@
 //! The last good policy on disk, from which a gateway starts while the portal is away (P3).
 //!
 //! `<data dir>/policy.v1.ndjson`: a line `{"format":1,"epoch":…,"generation":…}`, then one [`PolicyEntry`] a line, then `{"entries":N}`, which tells a
-//! whole file from one that was cut off. It is written beside its place, flushed and renamed, so that there is always a whole one.
+//! whole file from one that was cut off. It is written beside its place, flushed and renamed, so that there is always a whole one. It holds the digests
+//! of all keys and what each may do, so nobody but its owner may read it.
 //! `<data dir>/policy.confirmed`: the instant at which the portal last confirmed that policy, so that its age survives a restart.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, BufRead, BufReader, BufWriter, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +19,9 @@ use gateway_control::{
 };
 use ids::Uuid;
 use serde::{Deserialize, Serialize};
+
+/// Reading and writing for the owner.
+const OWNER_ONLY: u32 = 0o600;
 
 /// Where the policy is kept.
 #[derive(Debug, Clone)]
@@ -62,7 +67,7 @@ impl PolicyCache {
     /// When the disk refuses; what stood there before is untouched.
     pub fn write<'a>(&self, epoch: Uuid, generation: Generation, entries: impl Iterator<Item = &'a PolicyEntry>) -> io::Result<()> {
         let beside = self.policy.with_extension("new");
-        let mut file = BufWriter::new(File::create(&beside)?);
+        let mut file = BufWriter::new(create_private(&beside)?);
         line(&mut file, &Head { format: FORMAT, epoch, generation })?;
         let mut count = 0;
         for entry in entries {
@@ -118,6 +123,14 @@ impl PolicyCache {
     }
 }
 
+/// Creates a file that its owner alone may read, or empties the one that is left of an earlier attempt.
+fn create_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(path)?;
+    // The mode above is for files that are new; one that was there keeps its own.
+    file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
+    Ok(file)
+}
+
 fn line(file: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *file, value)?;
     file.write_all(b"\n")
@@ -152,6 +165,13 @@ mod tests {
         let read = cache.read(|reason| panic!("{reason}")).expect("readable").expect("there");
         assert_eq!((read.epoch, read.generation, read.confirmed_at), (Uuid::from_u128(7), Generation(3), at));
         assert_eq!(read.entries, [entry(1), entry(3)]);
+
+        let mode = || fs::metadata(&cache.policy).expect("the file").permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600, "nobody else may read it");
+        fs::write(cache.policy.with_extension("new"), "left over").expect("written");
+        fs::set_permissions(cache.policy.with_extension("new"), Permissions::from_mode(0o644)).expect("set");
+        cache.write(Uuid::from_u128(7), Generation(3), [entry(1), entry(3)].iter()).expect("written");
+        assert_eq!(mode(), 0o600, "whatever an earlier attempt left");
 
         let whole = fs::read(&cache.policy).expect("the file");
         for cut in 1..whole.len() {
