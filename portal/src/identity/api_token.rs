@@ -50,7 +50,7 @@ pub struct NewApiToken {
     pub name: String,
     /// The one tenant that it may see.
     pub tenant_id: Option<TenantId>,
-    /// When it ends.
+    /// When it ends. A token that is made with another token ends with that one at the latest.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -83,10 +83,15 @@ pub async fn create(tx: &mut Tx, actor: &Actor, input: NewApiToken, now: Timesta
         return Err(Error::invalid("expires_at", "Choose a time in the future, or leave it empty."));
     }
     store::lock_user(tx, user_id).await?;
-    let live = store::api_tokens(tx, user_id).await?.iter().filter(|token| token.is_live(now)).count();
+    let tokens = store::api_tokens(tx, user_id).await?;
+    let live = tokens.iter().filter(|token| token.is_live(now)).count();
     if live >= MAX_LIVE {
         return Err(Error::conflict(format!("You have {MAX_LIVE} live tokens. Revoke one before you create another.")));
     }
+    let limit = match actor.kind {
+        ActorKind::ApiToken(id, _) => tokens.iter().find(|token| token.id == id).ok_or_else(Error::forbidden)?.expires_at,
+        _ => None,
+    };
     let credential = Credential::generate(CredentialKind::Rest, random::fill)?;
     let token = ApiToken {
         id: ApiTokenId::new(),
@@ -95,7 +100,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, input: NewApiToken, now: Timesta
         name,
         hint: credential.hint().to_owned(),
         created_at: now,
-        expires_at: input.expires_at,
+        expires_at: earlier(input.expires_at, limit),
         revoked_at: None,
         last_used_at: None,
     };
@@ -105,6 +110,11 @@ pub async fn create(tx: &mut Tx, actor: &Actor, input: NewApiToken, now: Timesta
         Entry { tenant: token.tenant_id, action: "api_token.created", target: token.id.to_string(), after: Some(after), before: None };
     audit::record(tx, actor, entry, now).await?;
     Ok((token, credential))
+}
+
+/// The earlier of two ends; `None` is never.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// The actor's own tokens, newest first; with `tenant`, those of that tenant only.

@@ -34,3 +34,26 @@ async fn a_cookie_reads_but_never_writes(pool: PgPool) {
     browser.get("/api/v1/tokens").await.expect_status(200);
     browser.post("/api/v1/tokens", &[("name", "ci")]).await.expect_status(401);
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_token_makes_none_that_outlives_it(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let ada = portal.person("ada@example.com").await;
+    let endless = portal.token(&ada, None).await;
+    let make = async |token: &str, expires_at: Option<&str>| {
+        let body = json!({ "name": "ci", "expires_at": expires_at });
+        portal.rest("POST", "/api/v1/tokens", token, Some(body)).await.expect_status(201).json()
+    };
+    assert_eq!(make(&endless, None).await["token"]["expires_at"], json!(null));
+    let parent = make(&endless, Some("2026-03-11T12:00:00Z")).await;
+    let parent = parent["secret"].as_str().unwrap();
+    for (asked, given) in [
+        (None, "2026-03-11T12:00:00Z"),
+        (Some("2027-01-01T00:00:00Z"), "2026-03-11T12:00:00Z"),
+        (Some("2026-03-10T13:00:00Z"), "2026-03-10T13:00:00Z"),
+    ] {
+        let child = make(parent, asked).await;
+        let end: calendar::Timestamp = child["token"]["expires_at"].as_str().unwrap().parse().unwrap();
+        assert_eq!(end, given.parse().unwrap(), "{asked:?}");
+    }
+}
