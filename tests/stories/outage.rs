@@ -40,6 +40,8 @@ async fn nothing_is_lost_or_doubled_by_an_outage() -> anyhow::Result<()> {
         let served = 1;
         counted(&olga, served).await?;
 
+        nothing_is_open(story).await?;
+
         let served = the_portal_is_away(story, &caller, served).await?;
         counted(&olga, served).await?;
         the_gateway_dies_under_load(story, &olga, &caller, served).await
@@ -56,6 +58,13 @@ async fn counted(olga: &Visitor, calls: u64) -> anyhow::Result<()> {
     };
     let outcome = wait::until(&format!("{calls} calls on the usage page"), CATCH_UP, attempt).await;
     check!(outcome.is_ok() && seen == calls, "{calls} calls were answered, and the usage page shows {seen}");
+    Ok(())
+}
+
+/// Before anything was killed, every admitted call is recorded: the operator's page names none that is open.
+async fn nothing_is_open(story: &Story) -> anyhow::Result<()> {
+    let page = story.operator().await?.open("/admin/gateways").await?;
+    check!(page.text().contains("calls recorded, 0 open"), "every call has ended and is recorded: {page}");
     Ok(())
 }
 

@@ -92,8 +92,10 @@ impl Process {
 /// Stops what an earlier run left behind because it was killed itself. The caller holds the data folder's lock, so no living run owns them.
 pub async fn stop_orphans(data: &Path) -> anyhow::Result<Vec<String>> {
     let mut stopped = Vec::new();
-    for entry in fs::read_dir(data.join("run"))? {
-        let path = entry?.path();
+    let mut paths = fs::read_dir(data.join("run"))?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()?;
+    // The order of the names is the right one: a gateway ships its usage to the portal, and the portal needs Postgres.
+    paths.sort();
+    for path in paths {
         let text = fs::read_to_string(&path)?;
         let mut lines = text.lines();
         let (pid, program) = (lines.next().and_then(|line| line.parse::<i32>().ok()), lines.next().unwrap_or_default());

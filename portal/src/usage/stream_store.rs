@@ -29,7 +29,8 @@ pub(super) async fn list(tx: &mut Tx) -> Result<Vec<StreamStatus>> {
             journal: JournalId::from_uuid(row.journal_id),
             stream: u16::try_from(row.stream).unwrap_or(u16::MAX),
             accepted_through: u64::try_from(row.accepted_through).ok(),
-            admitted: number(row.next_receipt),
+            // A journal gives out 1 first.
+            admitted: number(row.next_receipt).saturating_sub(1),
             recorded: number(row.recorded),
             last_accepted_at: row.last_accepted_at,
             gap: row

@@ -85,7 +85,7 @@ impl History {
     pub fn new(journal: JournalId, traffic: Vec<Traffic>, now: Timestamp) -> Self {
         let first = traffic.iter().map(|traffic| traffic.caller.from.seconds()).min().unwrap_or(now.seconds());
         let day = first.div_euclid(DAY) * DAY;
-        Self { journal, traffic, now, day, seq: 0, next_receipt: 0, previous: KeyDigest([0; 32]) }
+        Self { journal, traffic, now, day, seq: 0, next_receipt: 1, previous: KeyDigest([0; 32]) }
     }
 
     fn batch(&mut self, day: i64) -> UsageBatch {
