@@ -121,6 +121,8 @@ pub(super) struct ShowPage {
     pub may_change: bool,
     /// The text of the key made just now, or empty.
     pub secret: String,
+    /// A call that works with the new key as it is.
+    pub curl: Option<String>,
     pub error: Error,
 }
 
@@ -162,7 +164,7 @@ pub(super) async fn page(mut call: Call, id: ApplicationId, error: Error) -> Res
     let keys = keys.collect();
     let may_change = may_change(&call) && application.archived_at.is_none();
     let shell = call.shell(application.name.clone(), "applications").await?;
-    Ok(ShowPage { shell, application, subscriptions, keys, ended, may_change, secret: String::new(), error })
+    Ok(ShowPage { shell, application, subscriptions, keys, ended, may_change, secret: String::new(), curl: None, error })
 }
 
 /// Shows the page again with what was wrong.

@@ -18,6 +18,7 @@ use super::{
     failure::Failure,
     form::Posted,
     segment::Segment,
+    usage,
 };
 use crate::{
     app::App,
@@ -82,8 +83,10 @@ async fn revoke(
 
 /// Commits, and shows the application's page with the new key's text.
 async fn reveal(call: Call, id: ApplicationId, secret: &Credential) -> Result<Response> {
-    let call = call.commit_and_go_on().await?;
+    let mut call = call.commit_and_go_on().await?;
+    let curl = usage::sample_curl(&mut call).await?.map(|curl| curl.replace(usage::KEY_TO_FILL_IN, secret.reveal()));
     let mut page = page(call, id, super::no_error()).await?;
     secret.reveal().clone_into(&mut page.secret);
+    page.curl = curl;
     Ok(Html(page.render()?).into_response())
 }

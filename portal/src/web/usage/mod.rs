@@ -120,11 +120,14 @@ async fn index(mut call: Call, Query(params): Query<UsageParams>) -> Result<Html
     Ok(Html(page.render()?))
 }
 
+/// What stands in [`sample_curl`] where the key belongs.
+pub(super) const KEY_TO_FILL_IN: &str = "YOUR_API_KEY";
+
 /// A call that works once the key is filled in. A path's parameters are left for the reader to replace.
 pub(super) async fn sample_curl(call: &mut Call) -> Result<Option<String>> {
     let path = query::sample_path(&mut call.tx, &call.actor, call.tenant).await?;
     let base = call.app.config.gateway_url.as_str().trim_end_matches('/');
-    Ok(path.map(|path| format!("curl '{base}{path}' \\\n  -H 'x-api-key: YOUR_API_KEY'")))
+    Ok(path.map(|path| format!("curl '{base}{path}' \\\n  -H 'x-api-key: {KEY_TO_FILL_IN}'")))
 }
 
 /// The page asks until there is usage; the redirect makes it load itself again.
