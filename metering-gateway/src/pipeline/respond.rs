@@ -201,7 +201,10 @@ impl Failure {
             Self::TooFast(denied) => {
                 format!("the limit `{}` allows {} in its window; wait for `Retry-After` seconds", denied.limit_name, denied.limit)
             }
-            Self::QuotaUsedUp(denied) => format!("all {} units of this period are used; wait for the next one or upgrade", denied.limit),
+            Self::QuotaUsedUp(denied) => format!(
+                "{} of {} units of this period are used or reserved, and this call may need more than are left; wait for the next period or upgrade",
+                denied.used, denied.limit
+            ),
             Self::QuotaUnknown(_) => "what is left of the quota cannot be told at this moment; try again".into(),
             Self::NoPolicy => "the gateway has no recent word from the portal; try again later".into(),
             Self::JournalFull => "the gateway has no room to record usage; try again later".into(),

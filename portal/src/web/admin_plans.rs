@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use self::form::TermsForm;
 use super::{
-    belongs_on_form,
+    Confirmed, belongs_on_form,
     call::UserCall,
     failure::Failure,
     form::Posted,
@@ -340,8 +340,9 @@ async fn save(
 
 async fn publish(
     Path((slug, id)): Path<(String, PlanVersionId)>,
-    Posted(mut call, _): Posted<UserCall, Nothing>,
+    Posted(mut call, confirmed): Posted<UserCall, Confirmed>,
 ) -> Result<Response, Failure> {
+    confirmed.require()?;
     let version = find(&mut call, &slug, id).await?;
     match plan::publish_version(&mut call.tx, &call.actor, id, call.now).await {
         Ok(published) => {
@@ -359,8 +360,9 @@ async fn publish(
 
 async fn delete(
     Path((slug, id)): Path<(String, PlanVersionId)>,
-    Posted(mut call, _): Posted<UserCall, Nothing>,
+    Posted(mut call, confirmed): Posted<UserCall, Confirmed>,
 ) -> Result<Redirect, Failure> {
+    confirmed.require()?;
     find(&mut call, &slug, id).await?;
     plan::delete_draft(&mut call.tx, &call.actor, id, call.now).await?;
     Ok(call.commit_and_go(&format!("/admin/plans/{slug}"), "success", "The draft is deleted.").await?)
