@@ -68,7 +68,8 @@ async fn in_a_plan(operator: &Visitor) -> anyhow::Result<()> {
     let form = form.untick("Weather")?.untick("Text generation")?.untick("Stock quotes")?;
     let form = form.set("card_0_name", "Kite plan")?.set("card_0_model", "flat")?.set("card_0_amount", "12.50")?;
     let draft = operator.send(form.set("limit_0_requests", "5")?.set("limit_0_per_seconds", "1")?).await?;
-    let page = operator.send(operator.open(draft.url.path()).await?.form("Publish")?).await?;
+    let form = operator.open(draft.url.path()).await?.form("Publish")?;
+    let page = operator.send(form.set("confirm", "yes")?).await?;
     check!(page.text().contains("Offered") || page.text().contains("Published"), "the version is published: {page}");
     Ok(())
 }
