@@ -15,6 +15,7 @@
 pub mod credential;
 pub mod headers;
 pub mod lease;
+pub mod options;
 pub mod path;
 pub mod policy;
 pub mod status;

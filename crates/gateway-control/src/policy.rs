@@ -8,7 +8,12 @@ use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, NamespaceId, PlanVersi
 use quota::{QuotaLimit, RateLimit};
 use serde::{Deserialize, Serialize};
 
-use crate::{credential::KeyDigest, units::Micros, usage::Mode};
+use crate::{
+    credential::KeyDigest,
+    options::{RouteOptions, ServiceOptions},
+    units::Micros,
+    usage::Mode,
+};
 
 /// The rising number of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -130,6 +135,9 @@ pub struct Service {
     pub connect_timeout_ms: u32,
     /// How long it waits for the head of the answer, in milliseconds.
     pub first_byte_timeout_ms: u32,
+    /// What most backends need not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Box<ServiceOptions>>,
 }
 
 /// A match rule.
@@ -154,6 +162,9 @@ pub struct Route {
     pub group: Option<String>,
     /// What a call is measured by. Empty: counted by nothing, never billed.
     pub meters: Vec<RouteMeter>,
+    /// What most routes need not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Box<RouteOptions>>,
 }
 
 /// How a call on a route moves a meter.

@@ -27,6 +27,11 @@ fn policy_events() {
 }
 
 #[test]
+fn options_of_services_and_routes() {
+    holds::<Vec<PolicyEvent>>(include_str!("golden/options.v1.json"));
+}
+
+#[test]
 fn usage_batch() {
     holds::<UsageBatch>(include_str!("golden/usage_batch.v1.json"));
 }

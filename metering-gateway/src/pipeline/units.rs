@@ -127,6 +127,7 @@ mod tests {
             strip_prefix: String::new(),
             group: None,
             meters: sources.iter().map(meter).collect(),
+            options: None,
         };
         CompiledRoute::compile(&route).expect("a valid route")
     }

@@ -140,6 +140,7 @@ mod tests {
             strip_prefix: String::new(),
             group: None,
             meters: Vec::new(),
+            options: None,
         };
         Arc::new(CompiledRoute::compile(&route).expect("a valid route"))
     }

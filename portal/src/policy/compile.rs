@@ -77,6 +77,7 @@ fn service_entry(facts: &ServiceFacts) -> Result<Option<EntryBody>, BadFacts> {
         sandbox: facts.sandbox_url.clone(),
         connect_timeout_ms: unsigned("connect_timeout_ms", facts.connect_timeout_ms)?,
         first_byte_timeout_ms: unsigned("first_byte_timeout_ms", facts.first_byte_timeout_ms)?,
+        options: None,
     })))
 }
 
@@ -95,6 +96,7 @@ fn route_entry(facts: &RouteFacts) -> Result<Option<EntryBody>, BadFacts> {
         strip_prefix: format!("/{}", facts.product_slug),
         group: facts.rate_group.clone(),
         meters: json("meters", &facts.meters)?,
+        options: None,
     })))
 }
 

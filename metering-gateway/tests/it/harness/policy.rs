@@ -46,6 +46,7 @@ impl World {
             sandbox: None,
             connect_timeout_ms: 500,
             first_byte_timeout_ms: 1_000,
+            options: None,
         };
         let plan = PlanVersion {
             id: PlanVersionId::new(),
@@ -117,6 +118,7 @@ impl World {
                 strip_prefix: "/weather".into(),
                 group: None,
                 meters,
+                options: None,
             });
         }
     }
