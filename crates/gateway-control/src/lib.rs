@@ -18,6 +18,7 @@ pub mod lease;
 pub mod options;
 pub mod path;
 pub mod policy;
+pub mod rules;
 pub mod status;
 pub mod units;
 pub mod usage;
