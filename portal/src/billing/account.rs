@@ -4,7 +4,7 @@ use calendar::Timestamp;
 use ids::TenantId;
 use rating::Money;
 
-use super::store;
+use super::{account_store, store};
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -47,7 +47,7 @@ pub struct Account {
 pub async fn accounts(tx: &mut Tx, actor: &Actor, search: &str, limit: i64, offset: i64, now: Timestamp) -> Result<(Vec<Account>, i64)> {
     actor.require(Permission::Operate)?;
     let since = since(now);
-    let (mut accounts, total) = store::accounts(tx, None, search.trim(), since, limit.clamp(1, 200), offset.max(0)).await?;
+    let (mut accounts, total) = account_store::accounts(tx, None, search.trim(), since, limit.clamp(1, 200), offset.max(0)).await?;
     for account in &mut accounts {
         add_money(tx, account, since).await?;
     }
@@ -58,7 +58,7 @@ pub async fn accounts(tx: &mut Tx, actor: &Actor, search: &str, limit: i64, offs
 pub async fn account(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp) -> Result<Account> {
     actor.require(Permission::Operate)?;
     let since = since(now);
-    let (accounts, _) = store::accounts(tx, Some(tenant), "", since, 1, 0).await?;
+    let (accounts, _) = account_store::accounts(tx, Some(tenant), "", since, 1, 0).await?;
     let mut account = accounts.into_iter().next().ok_or_else(|| Error::not_found("This tenant"))?;
     add_money(tx, &mut account, since).await?;
     Ok(account)
@@ -69,7 +69,7 @@ fn since(now: Timestamp) -> Timestamp {
 }
 
 async fn add_money(tx: &mut Tx, account: &mut Account, since: Timestamp) -> Result<()> {
-    account.invoiced = store::invoiced_since(tx, account.tenant, since).await?;
+    account.invoiced = account_store::invoiced_since(tx, account.tenant, since).await?;
     account.open = store::open_totals(tx, Some(account.tenant)).await?.into_iter().map(|(_, money)| money).collect();
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::{
     charges::{Charge, PeriodFacts},
     store::{self, NewInvoice},
     subscription::BilledSubscription,
+    subscription_store,
 };
 use crate::{
     audit,
@@ -42,7 +43,7 @@ pub enum Closed {
 /// Idempotent and safe beside others: the subscription's row is locked, and `open_from` is read under the lock.
 pub async fn close_next(tx: &mut Tx, actor: &Actor, tenant: TenantId, subscription: SubscriptionId, now: Timestamp) -> Result<Closed> {
     actor.require(Permission::Operate)?;
-    let Some(subscription) = store::lock_subscription(tx, tenant, subscription).await? else {
+    let Some(subscription) = subscription_store::lock_subscription(tx, tenant, subscription).await? else {
         return Err(Error::not_found("This subscription"));
     };
     let Some(period) = subscription.next_to_close() else { return Ok(Closed::NotDue) };
@@ -56,7 +57,7 @@ pub async fn close_next(tx: &mut Tx, actor: &Actor, tenant: TenantId, subscripti
     } else {
         Closed::Invoice(issue(tx, actor, &subscription, period, &facts, &charges, now).await?)
     };
-    store::set_open_from(tx, tenant, subscription.id, period.to).await?;
+    subscription_store::set_open_from(tx, tenant, subscription.id, period.to).await?;
     Ok(closed)
 }
 
@@ -103,5 +104,5 @@ pub async fn due(
     now: Timestamp,
 ) -> Result<Vec<(TenantId, SubscriptionId)>> {
     actor.require(Permission::Operate)?;
-    store::maybe_due(tx, after, now.minus(COLLECTION_CUTOFF)).await
+    subscription_store::maybe_due(tx, after, now.minus(COLLECTION_CUTOFF)).await
 }

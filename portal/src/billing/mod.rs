@@ -1,6 +1,7 @@
 //! Periods, rated and turned into invoices. Invariants: `README.md`.
 
 pub mod account;
+mod account_store;
 pub mod charges;
 pub mod close;
 pub mod invoice;
@@ -9,6 +10,7 @@ pub mod preview;
 mod state;
 mod store;
 pub mod subscription;
+mod subscription_store;
 
 pub use account::{Account, account, accounts};
 pub use charges::Charge;

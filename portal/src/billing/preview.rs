@@ -7,8 +7,8 @@ use rust_decimal::Decimal;
 
 use super::{
     charges::{Charge, PeriodFacts},
-    store,
     subscription::BilledSubscription,
+    subscription_store,
 };
 use crate::{
     db::Tx,
@@ -56,7 +56,8 @@ impl Preview {
 /// Rates the running period of a subscription. For a canceled one, that is its last period while it is not invoiced yet.
 pub async fn preview(tx: &mut Tx, actor: &Actor, tenant: TenantId, subscription: SubscriptionId, now: Timestamp) -> Result<Preview> {
     actor.require(Permission::View(tenant))?;
-    let subscription = store::subscription(tx, tenant, subscription).await?.ok_or_else(|| Error::not_found("This subscription"))?;
+    let subscription =
+        subscription_store::subscription(tx, tenant, subscription).await?.ok_or_else(|| Error::not_found("This subscription"))?;
     rate_running(tx, actor, subscription, now).await
 }
 
@@ -64,7 +65,7 @@ pub async fn preview(tx: &mut Tx, actor: &Actor, tenant: TenantId, subscription:
 pub async fn previews(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp) -> Result<Vec<Preview>> {
     actor.require(Permission::View(tenant))?;
     let mut previews = Vec::new();
-    for subscription in store::open_subscriptions(tx, tenant).await? {
+    for subscription in subscription_store::open_subscriptions(tx, tenant).await? {
         previews.push(rate_running(tx, actor, subscription, now).await?);
     }
     Ok(previews)
@@ -73,7 +74,7 @@ pub async fn previews(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timesta
 /// The running period of the tenant's live subscription that began first.
 pub async fn running_period(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp) -> Result<Option<Period>> {
     actor.require(Permission::View(tenant))?;
-    let subscriptions = store::open_subscriptions(tx, tenant).await?;
+    let subscriptions = subscription_store::open_subscriptions(tx, tenant).await?;
     Ok(subscriptions.iter().find(|subscription| subscription.canceled_at.is_none()).map(|subscription| subscription.whole_period_at(now)))
 }
 

@@ -14,6 +14,7 @@ use super::{
     ingest_lookup_store::{self as lookup, Known},
     ingest_store as store,
     rollup::roll_up,
+    rollup_store,
 };
 use crate::{
     db::Tx,
@@ -85,9 +86,9 @@ pub async fn accept(tx: &mut Tx, gateway: &Authenticated, batch: &UsageBatch, no
     let latency: Vec<_> = batch.latency.iter().filter(is_known).filter(|row| is_plausible(row.minute, now)).collect();
     store::insert_latency(tx, &batch.segment, &latency).await?;
     let rollup = roll_up(attributed.iter().copied(), &known.rules);
-    store::add_quarter_hours(tx, &rollup.quarter_hours).await?;
-    store::add_days(tx, &rollup.days).await?;
-    store::add_used(tx, batch.segment.journal_id, &rollup.used).await?;
+    rollup_store::add_quarter_hours(tx, &rollup.quarter_hours).await?;
+    rollup_store::add_days(tx, &rollup.days).await?;
+    rollup_store::add_used(tx, batch.segment.journal_id, &rollup.used).await?;
     let ack = store::advance_stream(tx, batch, receipts(batch)).await?;
     Ok(Accepted { ack, duplicate: false, unattributed: unattributed.len(), last_used: last_used(&attributed) })
 }

@@ -1,6 +1,4 @@
-//! All SQL of ingest.
-
-use std::collections::BTreeMap;
+//! The SQL by which ingest takes a segment: the proof, its rows, and where its stream stands.
 
 use calendar::Timestamp;
 use gateway_control::{
@@ -14,7 +12,6 @@ use serde_json::Value;
 use super::{
     check::units,
     ingest::{LastUsed, Unattributed},
-    rollup::{LedgerKey, RollupKey, Sums},
 };
 use crate::{
     db::Tx,
@@ -22,7 +19,7 @@ use crate::{
 };
 
 /// How many rows one statement writes.
-const CHUNK_ROWS: usize = 5000;
+pub(super) const CHUNK_ROWS: usize = 5000;
 
 /// Makes the commit wait for this server's disk, and for the synchronous standby's where one is configured: what is acknowledged is then safe.
 pub(super) async fn commit_on_standby(tx: &mut Tx) -> Result<()> {
@@ -169,7 +166,7 @@ fn array_text(hashes: &[u64]) -> String {
     format!("{{{}}}", numbers.join(","))
 }
 
-fn mode_name(mode: Mode) -> &'static str {
+pub(super) fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Live => "live",
         Mode::Test => "test",
@@ -246,101 +243,6 @@ pub(super) async fn insert_latency(tx: &mut Tx, segment: &SegmentRef, rows: &[&L
     Ok(())
 }
 
-/// The same statement for both widths of bucket.
-macro_rules! add_sums {
-    ($name:ident, $table:tt) => {
-        pub(super) async fn $name(tx: &mut Tx, sums: &BTreeMap<RollupKey, Sums>) -> Result<()> {
-            let sums: Vec<_> = sums.iter().collect();
-            for chunk in sums.chunks(CHUNK_ROWS) {
-                let ids = |id: fn(&RollupKey) -> Uuid| chunk.iter().map(|(key, _)| id(key)).collect::<Vec<_>>();
-                let times = |at: fn(&RollupKey) -> Timestamp| chunk.iter().map(|(key, _)| at(key)).collect::<Vec<_>>();
-                let quantities = |of: fn(&Sums) -> i128| chunk.iter().map(|(_, sums)| quantity(of(sums))).collect::<Vec<_>>();
-                let statuses =
-                    chunk.iter().map(|(key, _)| i16::try_from(key.status)).collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
-                let modes: Vec<&str> = chunk.iter().map(|(key, _)| mode_name(key.mode)).collect();
-                let billables: Vec<bool> = chunk.iter().map(|(key, _)| key.billable).collect();
-                let counts = chunk.iter().map(|(_, sums)| bigint(sums.count)).collect::<Result<Vec<_>>>()?;
-                let last_ats: Vec<Timestamp> = chunk.iter().map(|(_, sums)| sums.last_at).collect();
-                sqlx::query!(
-                    "INSERT INTO " + $table + " AS t (namespace_id, subscription_id, plan_version_id, period_start, bucket, application_id, api_key_id,
-                         route_id, meter_id, status, mode, billable, count, sum, min, max, last, last_at)
-                     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::uuid[],
-                         $8::uuid[], $9::uuid[], $10::smallint[], $11::text[], $12::boolean[], $13::bigint[], $14::numeric[], $15::numeric[],
-                         $16::numeric[], $17::numeric[], $18::timestamptz[])
-                     ON CONFLICT (namespace_id, subscription_id, bucket, meter_id, route_id, api_key_id, status, mode, billable, plan_version_id,
-                                  period_start, application_id)
-                     DO UPDATE SET count = t.count + excluded.count, sum = t.sum + excluded.sum,
-                         min = least(t.min, excluded.min), max = greatest(t.max, excluded.max),
-                         last = CASE WHEN excluded.last_at >= t.last_at THEN excluded.last ELSE t.last END,
-                         last_at = greatest(t.last_at, excluded.last_at)",
-                    &ids(|key| key.namespace.uuid()),
-                    &ids(|key| key.subscription.uuid()),
-                    &ids(|key| key.plan_version.uuid()),
-                    &times(|key| key.period_start) as &[Timestamp],
-                    &times(|key| key.bucket) as &[Timestamp],
-                    &ids(|key| key.application.uuid()),
-                    &ids(|key| key.api_key.uuid()),
-                    &ids(|key| key.route.uuid()),
-                    &ids(|key| key.meter.uuid()),
-                    &statuses,
-                    &modes as &[&str],
-                    &billables,
-                    &counts,
-                    &quantities(|sums| sums.sum),
-                    &quantities(|sums| sums.min),
-                    &quantities(|sums| sums.max),
-                    &quantities(|sums| sums.last),
-                    &last_ats as &[Timestamp],
-                )
-                .execute(&mut **tx)
-                .await?;
-            }
-            Ok(())
-        }
-    };
-}
-add_sums!(add_quarter_hours, "usage_rollup_15m");
-add_sums!(add_days, "usage_rollup_day");
-
-/// Moves the quotas' use, and what the journal has proven of its leases. A journal cannot prove more than it was granted: what it spent without a lease
-/// (where the plan allows that while the portal is away) is use, but frees nothing.
-pub(super) async fn add_used(tx: &mut Tx, journal: JournalId, used: &BTreeMap<LedgerKey, i128>) -> Result<()> {
-    let used: Vec<_> = used.iter().collect();
-    for chunk in used.chunks(CHUNK_ROWS) {
-        let ids = |id: fn(&LedgerKey) -> Uuid| chunk.iter().map(|(key, _)| id(key)).collect::<Vec<_>>();
-        let (namespaces, subscriptions) = (ids(|key| key.namespace.uuid()), ids(|key| key.subscription.uuid()));
-        let meters = ids(|key| key.meter.uuid());
-        let periods: Vec<Timestamp> = chunk.iter().map(|(key, _)| key.period_start).collect();
-        let quantities: Vec<Decimal> = chunk.iter().map(|(_, sum)| quantity(**sum)).collect();
-        sqlx::query!(
-            "INSERT INTO quota_ledger AS l (namespace_id, subscription_id, meter_id, period_start, used)
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::numeric[])
-             ON CONFLICT (namespace_id, subscription_id, meter_id, period_start) DO UPDATE SET used = l.used + excluded.used",
-            &namespaces,
-            &subscriptions,
-            &meters,
-            &periods as &[Timestamp],
-            &quantities,
-        )
-        .execute(&mut **tx)
-        .await?;
-        sqlx::query!(
-            "UPDATE quota_leases l SET proven = least(l.proven + u.units, l.granted - l.given_back)
-             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::numeric[]) u (n, s, m, p, units)
-             WHERE l.namespace_id = u.n AND l.subscription_id = u.s AND l.meter_id = u.m AND l.period_start = u.p AND l.journal_id = $6",
-            &namespaces,
-            &subscriptions,
-            &meters,
-            &periods as &[Timestamp],
-            &quantities,
-            journal.uuid(),
-        )
-        .execute(&mut **tx)
-        .await?;
-    }
-    Ok(())
-}
-
 /// Moves the stream's marks over what is now contiguous. The row is locked first and the segments are read after that, so that of two transactions
 /// which close a gap together the later one sees both.
 pub(super) async fn advance_stream(tx: &mut Tx, batch: &UsageBatch, recorded: u64) -> Result<BatchAck> {
@@ -407,10 +309,6 @@ pub(super) async fn set_last_used(tx: &mut Tx, uses: &[LastUsed]) -> Result<()> 
     Ok(())
 }
 
-fn quantity(micros: i128) -> Decimal {
-    units(gateway_control::units::Micros(micros))
-}
-
-fn bigint(value: u64) -> Result<i64> {
+pub(super) fn bigint(value: u64) -> Result<i64> {
     i64::try_from(value).map_err(Error::internal)
 }

@@ -1,7 +1,9 @@
 //! Accepted usage: batches taken once, sums of them, and what is asked of these.
 
+mod charge_store;
 mod check;
 pub mod export;
+mod facet_store;
 pub mod figures;
 pub mod ingest;
 mod ingest_lookup_store;
@@ -11,5 +13,6 @@ pub mod partitions;
 pub mod query;
 mod query_store;
 mod rollup;
+mod rollup_store;
 mod stream_store;
 pub mod streams;

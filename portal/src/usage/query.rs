@@ -10,7 +10,7 @@ use ids::{ApiKeyId, ApiProductId, ApplicationId, PlanId, SubscriptionId, TenantI
 pub use super::figures::{
     Breakdown, BreakdownRow, Charge, Facets, Latency, MeterTotal, PeriodUnits, RouteTotal, Series, SeriesGroup, Share, Stack, Totals,
 };
-use super::query_store as store;
+use super::{charge_store, facet_store, query_store as store};
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -225,27 +225,27 @@ fn percentiles(histogram: &[(u16, u64)]) -> Option<Latency> {
 /// The zone in which a tenant's days start.
 pub async fn zone_of(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<TimeZone> {
     actor.require(Permission::View(tenant))?;
-    let name = store::time_zone(tx, tenant).await?.ok_or_else(|| Error::not_found("This organization"))?;
+    let name = facet_store::time_zone(tx, tenant).await?.ok_or_else(|| Error::not_found("This organization"))?;
     name.parse().map_err(Error::internal)
 }
 
 /// Whether the tenant has ever used anything.
 pub async fn any(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<bool> {
     actor.require(Permission::View(tenant))?;
-    store::any(tx, tenant).await
+    facet_store::any(tx, tenant).await
 }
 
 /// The path of a `GET` route that a live subscription of the tenant covers, the one with the fewest parameters: for the first call's
 /// `curl`, which speaks no WebSocket.
 pub async fn sample_path(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<Option<String>> {
     actor.require(Permission::View(tenant))?;
-    store::sample_path(tx, tenant).await
+    facet_store::sample_path(tx, tenant).await
 }
 
 /// What the filters offer.
 pub async fn facets(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<Facets> {
     actor.require(Permission::View(tenant))?;
-    store::facets(tx, tenant).await
+    facet_store::facets(tx, tenant).await
 }
 
 /// The billable units of a subscription's period per meter, as the meter aggregates, for rating. The period is named by its start, which is what
@@ -258,16 +258,16 @@ pub async fn period_units(
     period_start: Timestamp,
 ) -> Result<Vec<PeriodUnits>> {
     actor.require(Permission::View(tenant))?;
-    store::period_units(tx, tenant, subscription, period_start).await
+    charge_store::period_units(tx, tenant, subscription, period_start).await
 }
 
 /// The billable usage behind a charge, by day, route and key.
 pub async fn breakdown(tx: &mut Tx, actor: &Actor, charge: &Charge) -> Result<Breakdown> {
     actor.require(Permission::View(charge.tenant))?;
     Ok(Breakdown {
-        by_day: store::charge_by_day(tx, charge).await?,
-        by_route: store::charge_by_route(tx, charge).await?,
-        by_key: store::charge_by_key(tx, charge).await?,
+        by_day: charge_store::charge_by_day(tx, charge).await?,
+        by_route: charge_store::charge_by_route(tx, charge).await?,
+        by_key: charge_store::charge_by_key(tx, charge).await?,
     })
 }
 

@@ -6,6 +6,7 @@ mod admin_gateways;
 mod authz_coverage;
 mod billing;
 mod catalog;
+mod catalog_pages;
 mod control_leases;
 mod control_policy;
 mod control_usage;
