@@ -29,7 +29,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@scripts/setup up && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@
 
 openapi: ## Write openapi/*.json from the code
-	cargo run --quiet --package portal -- openapi > openapi/portal.v1.json.new && mv openapi/portal.v1.json.new openapi/portal.v1.json
+	@set -e; for name in portal gateway-control; do cargo run --quiet --package portal -- openapi $$name > openapi/$$name.v1.json.new; mv openapi/$$name.v1.json.new openapi/$$name.v1.json; done
 
 sqlx-prepare: ## Write .sqlx/ from the queries in the code and the migrations
 	$(WITH_POSTGRES) --migrate migrations -- scripts/sqlx-prepare

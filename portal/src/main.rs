@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use calendar::SystemClock;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use portal::{
     App, Config, db,
     identity::{
@@ -51,8 +51,20 @@ enum Command {
         #[arg(long, default_value = "Operator")]
         name: String,
     },
-    /// Print the OpenAPI document of the REST API
-    Openapi,
+    /// Print an OpenAPI document
+    Openapi {
+        /// Of which calls
+        #[arg(value_enum, default_value_t = Contract::Portal)]
+        contract: Contract,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Contract {
+    /// The REST API
+    Portal,
+    /// What gateways and the portal say to each other
+    GatewayControl,
 }
 
 #[tokio::main]
@@ -71,10 +83,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    if let Command::Openapi = arguments.command {
+    if let Command::Openapi { contract } = arguments.command {
+        let document = match contract {
+            Contract::Portal => portal::api::openapi_json()?,
+            Contract::GatewayControl => portal::control::openapi_json()?,
+        };
         #[allow(clippy::print_stdout, reason = "the document is what the command is for")]
         {
-            println!("{}", portal::api::openapi_json()?);
+            println!("{document}");
         }
         return Ok(());
     }

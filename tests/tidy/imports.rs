@@ -1,6 +1,9 @@
 //! Who may import whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use e2e::repository;
@@ -54,6 +57,19 @@ fn crates_use_only_what_they_may() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn gateways_do_without_what_describes_the_contracts() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "metering-gateway", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .current_dir(repository::root())
+        .output()
+        .expect("cargo tree");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let crates = String::from_utf8(tree.stdout).expect("names of crates");
+    assert!(crates.lines().any(|line| line.starts_with("gateway-control ")), "{crates}");
+    assert!(!crates.lines().any(|line| line.starts_with("utoipa ")), "metering-gateway is built with utoipa: who enables it?");
 }
 
 /// The layers inside the portal, from the bottom up. A module uses its own layer and those below. The small modules of `FOR_ALL` are

@@ -154,6 +154,24 @@ impl<'de> Deserialize<'de> for KeyDigest {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for KeyDigest {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .description(Some("A SHA-256 digest in lower-case hexadecimal."))
+            .pattern(Some("^[0-9a-f]{64}$"))
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for KeyDigest {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Digest".into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use crate::units::Micros;
 
 /// One quota of one subscription in one period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QuotaSlot {
     /// The tenant's namespace.
     pub namespace: NamespaceId,
@@ -25,8 +26,9 @@ pub struct QuotaSlot {
 
 /// What a gateway asks for and gives back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseExchange {
-    /// [`crate::FORMAT`].
+    /// The version of this format, 1 so far.
     pub format: u16,
     /// The journal that will prove what was spent.
     pub journal_id: JournalId,
@@ -38,6 +40,7 @@ pub struct LeaseExchange {
 
 /// What a gateway wants of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseWant {
     /// The quota.
     #[serde(flatten)]
@@ -56,8 +59,10 @@ pub struct LeaseWant {
 
 /// The ledger's answer, one entry for each wanted slot, in the same order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseGrants {
     /// Changes when the ledger was restored.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
     pub ledger_epoch: ids::Uuid,
     /// The exchange that this answers.
     pub exchange: u64,
@@ -67,6 +72,7 @@ pub struct LeaseGrants {
 
 /// What the ledger gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseGrant {
     /// The quota.
     #[serde(flatten)]

@@ -17,26 +17,30 @@ use crate::{
 
 /// The rising number of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
-/// One line of the feed. Entries are read and dropped one at a time, so boxing the largest variant would only cost an allocation a line.
+/// One line of the feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant, reason = "see above")]
+#[allow(clippy::large_enum_variant, reason = "entries are read and dropped one at a time: a box would only cost an allocation a line")]
 pub enum PolicyEvent {
     /// All entries follow; what the gateway knew before is void once `synced` has come.
     Snapshot {
-        /// [`crate::FORMAT`].
+        /// The version of this format, 1 so far.
         format: u16,
         /// Changes when the portal's database was restored.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
         epoch: Uuid,
     },
     /// The changes since the named generation follow.
     Resume {
-        /// [`crate::FORMAT`].
+        /// The version of this format, 1 so far.
         format: u16,
         /// The epoch of the generations.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
         epoch: Uuid,
     },
     /// One entry, new, changed or removed.
@@ -57,6 +61,7 @@ pub enum PolicyEvent {
 
 /// One thing a gateway must know, under the generation that last changed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyEntry {
     /// The generation of its last change.
     pub generation: Generation,
@@ -68,33 +73,37 @@ pub struct PolicyEntry {
 
 /// What an entry is about. A kind and the UUID of the entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EntryId {
     /// What kind of thing.
     pub kind: EntryKind,
     /// Which one.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
     pub id: Uuid,
 }
 
 /// The kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
-    /// [`Settings`]
+    /// What holds for the whole installation.
     Settings,
-    /// [`Service`]
+    /// A backend.
     Service,
-    /// [`Route`]
+    /// A match rule.
     Route,
-    /// [`PlanVersion`]
+    /// What a plan version allows.
     PlanVersion,
-    /// [`Subscription`]
+    /// Who is on which plan version.
     Subscription,
-    /// [`ApiKey`]
+    /// A credential of an application.
     ApiKey,
 }
 
 /// The present state of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EntryBody {
     /// Of the whole installation; its id is the nil UUID.
@@ -113,6 +122,7 @@ pub enum EntryBody {
 
 /// What holds for the whole installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Settings {
     /// Browser origins that may call through the gateway (the portal's own, for its try-it console).
     pub cors_origins: Vec<String>,
@@ -122,6 +132,7 @@ pub struct Settings {
 
 /// A backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Service {
     /// Its id.
     pub id: ServiceId,
@@ -142,6 +153,7 @@ pub struct Service {
 
 /// A match rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Route {
     /// Its id.
     pub id: RouteId,
@@ -169,6 +181,7 @@ pub struct Route {
 
 /// How a call on a route moves a meter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RouteMeter {
     /// The meter.
     pub meter: MeterId,
@@ -182,6 +195,7 @@ pub struct RouteMeter {
 
 /// Where the units of a call come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum UnitSource {
     /// One unit a call.
@@ -206,6 +220,7 @@ pub enum UnitSource {
 
 /// What a plan version allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PlanVersion {
     /// Its id.
     pub id: PlanVersionId,
@@ -225,6 +240,7 @@ pub struct PlanVersion {
 
 /// Which statuses are billable (M8). Only an answer whose head came from the upstream can be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BillableRule {
     /// Inclusive ranges of statuses that are billable.
     pub statuses: Vec<(u16, u16)>,
@@ -249,6 +265,7 @@ impl BillableRule {
 
 /// Who is on which plan version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Subscription {
     /// Its id.
     pub id: SubscriptionId,
@@ -268,6 +285,7 @@ pub struct Subscription {
 
 /// Whether a subscription lets calls through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SubscriptionState {
     /// Yes.
@@ -280,6 +298,7 @@ pub enum SubscriptionState {
 
 /// A credential of an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApiKey {
     /// Its id.
     pub id: ApiKeyId,

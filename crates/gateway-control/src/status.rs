@@ -8,8 +8,9 @@ use crate::policy::Generation;
 
 /// A gateway's report on itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GatewayStatus {
-    /// [`crate::FORMAT`].
+    /// The version of this format, 1 so far.
     pub format: u16,
     /// The gateway's version.
     pub version: String,
@@ -33,6 +34,7 @@ pub struct GatewayStatus {
 
 /// A policy entry that a gateway could not use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BadEntry {
     /// The entry's id.
     pub entry: String,

@@ -80,6 +80,25 @@ impl<'de> serde::Deserialize<'de> for Micros {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Micros {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .description(Some("A quantity in units, with at most six digits after the point."))
+            .pattern(Some("^-?[0-9]{1,30}([.][0-9]{1,6})?$"))
+            .examples(["12.5"])
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Micros {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Units".into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -16,10 +16,11 @@ pub const MAX_BATCH_BYTES: usize = 64 * 1024 * 1024;
 
 /// One sealed segment, folded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageBatch {
-    /// [`crate::FORMAT`].
+    /// The version of this format, 1 so far.
     pub format: u16,
-    /// [`FOLD_VERSION`] of the gateway.
+    /// The version of the rules by which the gateway folded the segment.
     pub fold_version: u16,
     /// The segment's identity and proof.
     pub segment: SegmentRef,
@@ -38,6 +39,7 @@ pub struct UsageBatch {
 
 /// Which segment this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SegmentRef {
     /// The journal that it belongs to.
     pub journal_id: JournalId,
@@ -56,6 +58,7 @@ pub type Digest = crate::credential::KeyDigest;
 
 /// What a row is kept apart by (M5).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RowKey {
     /// The tenant's namespace.
     pub namespace: NamespaceId,
@@ -86,8 +89,9 @@ pub struct RowKey {
     pub minute: Timestamp,
 }
 
-/// The sums of one [`RowKey`].
+/// The sums of one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageRow {
     /// What the row is kept apart by.
     #[serde(flatten)]
@@ -114,6 +118,7 @@ pub struct UsageRow {
 
 /// Latency of one (subscription, route, minute).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LatencyRow {
     /// The tenant's namespace.
     pub namespace: NamespaceId,
@@ -123,7 +128,7 @@ pub struct LatencyRow {
     pub route: RouteId,
     /// The UTC minute of the event time.
     pub minute: Timestamp,
-    /// Mergeable: `(bucket, count)` in rising order, see [`latency_bucket`].
+    /// Mergeable: `(bucket, count)` in rising order. Buckets are log-linear in microseconds, 16 for each power of two; values below 16 have one each.
     pub histogram: Vec<(u16, u64)>,
 }
 
@@ -146,6 +151,7 @@ pub fn latency_of(bucket: u16) -> u64 {
 
 /// Who gave the answer's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AnsweredBy {
     /// The upstream.
@@ -156,6 +162,7 @@ pub enum AnsweredBy {
 
 /// Whether usage is real.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Billed.
@@ -166,8 +173,10 @@ pub enum Mode {
 
 /// What is safe now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchAck {
     /// Changes when the portal's ledger was restored; gateways then offer again all that they retain (M4).
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
     pub ledger_epoch: ids::Uuid,
     /// All segments of the stream up to this one are accepted; `None` before the first.
     pub accepted_through: Option<u64>,

@@ -4,7 +4,7 @@ use portal_api::Problem;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Components, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, ResponseBuilder,
+        Components, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, Response, ResponseBuilder,
         path::{Operation, ParameterBuilder, ParameterIn},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
@@ -27,10 +27,7 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
     let components = document.components.get_or_insert_with(Components::new);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A REST token, `tk_rest_…`.")).build();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
-    let mut schemas = Vec::new();
-    <Problem as ToSchema>::schemas(&mut schemas);
-    components.schemas.extend(schemas);
-    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+    add_problem(components);
     for item in document.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch].into_iter().flatten() {
             describe(operation);
@@ -59,8 +56,20 @@ fn describe(operation: &mut Operation) {
         ("422", "The input is not valid; `errors` names the fields."),
         ("default", "Any other failure."),
     ] {
-        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
-        let response = ResponseBuilder::new().description(description).content("application/problem+json", problem).build();
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.into());
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description).into());
     }
+}
+
+/// Makes the schema that [`problem`] names known.
+pub(crate) fn add_problem(components: &mut Components) {
+    let mut schemas = Vec::new();
+    <Problem as ToSchema>::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+}
+
+/// A failure, as RFC 9457 has it.
+pub(crate) fn problem(description: &str) -> Response {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
+    ResponseBuilder::new().description(description).content("application/problem+json", problem).build()
 }

@@ -12,7 +12,7 @@ use crate::app::App;
 
 mod applications;
 pub mod call;
-mod document;
+pub(crate) mod document;
 pub mod extract;
 mod gateways;
 mod invoices;

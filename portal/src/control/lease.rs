@@ -9,8 +9,13 @@ use super::{
 };
 use crate::{api::problem::Problem, entitlements};
 
-/// A gateway takes and gives back slices of quotas.
-pub async fn exchange(call: GatewayCall, body: Body) -> Result<Json<LeaseGrants>, Problem> {
+/// Exchange leases
+///
+/// A gateway takes and gives back slices of quotas. An exchange that is sent again gets the answer that it got before.
+#[utoipa::path(
+    post, path = "/control/v1/leases", operation_id = "leases.exchange", tag = "leases", request_body = LeaseExchange,
+    responses((status = OK, description = "One grant for each slot, in the same order.", body = LeaseGrants)))]
+pub(super) async fn exchange(call: GatewayCall, body: Body) -> Result<Json<LeaseGrants>, Problem> {
     let exchange: LeaseExchange = body.parse()?;
     check_format(exchange.format)?;
     let mut tx = call.begin().await?;

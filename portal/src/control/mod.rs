@@ -2,17 +2,16 @@
 //!
 //! Nothing is read or written here without a gateway's own credential (SEMANTICS P6). Errors are RFC 9457 problems.
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    routing::{get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit};
 use gateway_control::usage::MAX_BATCH_BYTES;
 use tower_http::decompression::RequestDecompressionLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::app::App;
 
 pub mod call;
+mod document;
 mod json;
 mod lease;
 mod policy;
@@ -22,17 +21,28 @@ pub mod usage;
 /// The largest body of the small calls.
 const MAX_SMALL_BYTES: usize = 4 * 1024 * 1024;
 
-/// All endpoints below `/control/v1`.
-pub fn router(_app: &App) -> Router<App> {
-    let small = Router::new()
-        .route("/control/v1/policy", get(policy::watch))
-        .route("/control/v1/leases", post(lease::exchange))
-        .route("/control/v1/status", post(status::report))
+/// All endpoints below `/control/v1`, with their descriptions.
+fn documented() -> OpenApiRouter<App> {
+    let small = OpenApiRouter::new()
+        .routes(routes!(policy::watch))
+        .routes(routes!(lease::exchange))
+        .routes(routes!(status::report))
         .layer(DefaultBodyLimit::max(MAX_SMALL_BYTES));
     // The bound holds for what the body unpacks to, so that a small body cannot fill the memory.
-    let large = Router::new()
-        .route("/control/v1/usage", post(usage::accept))
+    let large = OpenApiRouter::new()
+        .routes(routes!(usage::accept))
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
         .layer(RequestDecompressionLayer::new());
-    small.merge(large)
+    OpenApiRouter::with_openapi(document::base()).merge(small).merge(large)
+}
+
+/// All endpoints below `/control/v1`.
+pub fn router(_app: &App) -> Router<App> {
+    documented().split_for_parts().0
+}
+
+/// The OpenAPI document of the calls of gateways, as it stands in `openapi/gateway-control.v1.json`.
+pub fn openapi_json() -> serde_json::Result<String> {
+    let document: OpenApi = document::finish(documented().into_openapi());
+    document.to_pretty_json()
 }

@@ -24,6 +24,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::IntoParams;
 
 use super::{call::GatewayCall, json::check_format};
 use crate::{
@@ -43,11 +44,17 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// What the gateway knows already.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Known {
+    /// The epoch of `generation`.
+    #[param(value_type = Option<String>, format = "uuid")]
     epoch: Option<Uuid>,
+    /// The generation up to which the gateway knows everything. Without it, or with one that the portal does not know, it is sent a snapshot.
     generation: Option<u64>,
+    /// The format that the gateway reads.
     #[serde(default = "current_format")]
+    #[param(required = false, default = 1)]
     version: u16,
 }
 
@@ -55,8 +62,14 @@ fn current_format() -> u16 {
     FORMAT
 }
 
-/// The feed, for as long as the connection lasts.
-pub async fn watch(call: GatewayCall, Query(known): Query<Known>) -> Result<impl IntoResponse, Problem> {
+/// Watch policy
+///
+/// A stream of lines for as long as the connection lasts, each a `PolicyEvent`: first `snapshot` (or `resume`), then entries, then `synced`; after that
+/// changes as they are committed, and a heartbeat each second. A gateway without a heartbeat for three seconds is not connected.
+#[utoipa::path(
+    get, path = "/control/v1/policy", operation_id = "policy.watch", tag = "policy", params(Known),
+    responses((status = OK, description = "Lines of JSON, each a `PolicyEvent`.", body = PolicyEvent, content_type = "application/x-ndjson")))]
+pub(super) async fn watch(call: GatewayCall, Query(known): Query<Known>) -> Result<impl IntoResponse, Problem> {
     check_format(known.version)?;
     let (pieces, queue) = mpsc::channel(QUEUE_PIECES);
     // The first page is read before the answer's head is sent, so that a portal without its database answers 503.

@@ -9,8 +9,13 @@ use super::{
 };
 use crate::{api::problem::Problem, gateways};
 
-/// A gateway says how it is.
-pub async fn report(call: GatewayCall, body: Body) -> Result<StatusCode, Problem> {
+/// Report status
+///
+/// A gateway says how it is, every few seconds.
+#[utoipa::path(
+    post, path = "/control/v1/status", operation_id = "status.report", tag = "status", request_body = GatewayStatus,
+    responses((status = NO_CONTENT, description = "Noted.")))]
+pub(super) async fn report(call: GatewayCall, body: Body) -> Result<StatusCode, Problem> {
     let status: GatewayStatus = body.parse()?;
     check_format(status.format)?;
     let mut tx = call.begin().await?;

@@ -9,6 +9,7 @@ use std::{
 use axum::Json;
 use gateway_control::usage::{BatchAck, UsageBatch};
 use ids::GatewayId;
+use portal_api::Problem;
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -16,7 +17,7 @@ use tokio::{
 
 use super::{call::GatewayCall, json::Body};
 use crate::{
-    api::problem::Problem,
+    api::problem,
     app::App,
     error::{Error, Kind, Result},
     metrics::Outcome,
@@ -30,8 +31,15 @@ const CONCURRENT_BATCHES_OF_GATEWAY: usize = 2;
 /// How long a batch may wait for its turn; after that the gateway is asked to come again, and the journal keeps it.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Takes the sums of one sealed segment. Answers after the commit, and never before.
-pub async fn accept(Turn { call, place }: Turn, body: Body) -> Result<Json<BatchAck>, Problem> {
+/// Send usage
+///
+/// Takes the sums of one sealed segment, gzip or plain. Answers after the commit, and never before; a segment that was taken already changes nothing.
+#[utoipa::path(
+    post, path = "/control/v1/usage", operation_id = "usage.send", tag = "usage", request_body = UsageBatch,
+    responses(
+        (status = OK, description = "Where the stream stands now.", body = BatchAck),
+        (status = CONFLICT, description = "This segment was taken with other bytes. Quarantine it and go on.", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn accept(Turn { call, place }: Turn, body: Body) -> Result<Json<BatchAck>, problem::Problem> {
     let started = Instant::now();
     let metrics = call.app.metrics.clone();
     let taken = take(&call, body).await;
@@ -133,9 +141,9 @@ pub struct Turn {
 }
 
 impl axum::extract::FromRequestParts<App> for Turn {
-    type Rejection = Problem;
+    type Rejection = problem::Problem;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, app: &App) -> Result<Self, problem::Problem> {
         let call = GatewayCall::from_request_parts(parts, app).await?;
         let place = app.ingest_turns.take(call.gateway.id).await?;
         Ok(Self { call, place })
