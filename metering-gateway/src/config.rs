@@ -28,6 +28,10 @@ pub struct Config {
     /// How many cores serve calls; each has a runtime, listeners, connections and a journal stream of its own. Default: all.
     #[arg(long, env = "GATEWAY_CORES")]
     pub cores: Option<u16>,
+    /// How long calls are taken as before after a stop was asked for, while the gateway is not ready any more: the time that balancers need to notice.
+    /// It is part of the drain timeout.
+    #[arg(long, env = "GATEWAY_DRAIN_DELAY", default_value = "5s", value_parser = duration)]
+    pub drain_delay: Duration,
     /// How long open calls may go on after a stop was asked for, such as `30s`.
     #[arg(long, env = "GATEWAY_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,

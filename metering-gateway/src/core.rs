@@ -34,8 +34,6 @@ pub struct Core {
     pub exchanges: OpenExchanges,
     /// What keys may do on routes, as resolved before.
     pub grants: Grants,
-    /// No connection takes another request.
-    pub draining: Cell<bool>,
     index: RefCell<Rc<HeldIndex>>,
     next_id: Cell<u64>,
     id_base: u64,
@@ -52,7 +50,6 @@ impl Core {
             shared,
             exchanges: OpenExchanges::default(),
             grants: Grants::default(),
-            draining: Cell::new(false),
             index,
             next_id: Cell::new(0),
             id_base,

@@ -2,7 +2,8 @@
 //!
 //! # Code map
 //!
-//! - [`gateway`]: [`run`] brings the parts together and stops them in order. [`server`]: a core's thread: accepting, the timer, draining.
+//! - [`gateway`]: [`run`] brings the parts together and stops them in order. [`server`]: a core's thread: accepting and the timer.
+//! - [`drain`]: how a core leaves without failing a call.
 //! - [`pipeline`]: the way of a call; `handle()` reads as the list of its stages.
 //! - [`upstream`]: a core's connections to upstreams.
 //! - [`policy`]: what is known of keys, plans and routes, followed from the portal's feed and cached on disk.
@@ -16,6 +17,7 @@
 pub mod admin;
 pub mod config;
 pub mod core;
+pub mod drain;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;

@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use hyper::service::service_fn;
+use http::{HeaderValue, Request, StatusCode, Version, header};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
@@ -19,14 +20,14 @@ use hyper_util::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
     core::Core,
+    drain::{self, Drain, HANDSHAKE_GRACE, IDLE_GRACE, Notice, Order, Phase},
     pipeline::{self, meter::Stop},
 };
 
@@ -97,15 +98,10 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
 pub async fn run(core: Rc<Core>, listener: StdListener, stop: CancellationToken) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let (draining, drained) = watch::channel(false);
+    let drain = Drain::default();
     let timer = tokio::task::spawn_local(keep_time(core.clone()));
-    accept(&core, &listener, &drained, &stop).await;
-    drop(listener);
-    core.draining.set(true);
-    // Connections that are idle end now, the others after their present answer.
-    draining.send_replace(true);
-    drop(drained);
-    drain(&core, &draining).await;
+    accept(&core, &listener, &drain, stop.cancelled()).await;
+    leave(&core, listener, &drain).await;
     timer.abort();
     core.pool.clear();
     if let Some(writer) = core.writer.borrow_mut().take() {
@@ -114,10 +110,12 @@ pub async fn run(core: Rc<Core>, listener: StdListener, stop: CancellationToken)
     Ok(())
 }
 
-async fn accept(core: &Rc<Core>, listener: &TcpListener, draining: &watch::Receiver<bool>, stop: &CancellationToken) {
+/// Accepts until `end`.
+async fn accept(core: &Rc<Core>, listener: &TcpListener, drain: &Drain, end: impl Future<Output = ()>) {
+    let mut end = std::pin::pin!(end);
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = end.as_mut() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -127,7 +125,7 @@ async fn accept(core: &Rc<Core>, listener: &TcpListener, draining: &watch::Recei
                     tracing::warn!(most, "a connection was refused because there are too many");
                     continue;
                 }
-                tokio::task::spawn_local(serve(core.clone(), stream, peer, draining.clone()));
+                tokio::task::spawn_local(serve(core.clone(), stream, peer, drain.notice()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -154,38 +152,50 @@ impl Drop for Connected {
     }
 }
 
-async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, mut draining: watch::Receiver<bool>) {
+async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, mut notice: Notice) {
     let connected = Connected::new(core.clone());
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
-    let asked = Cell::new(false);
-    let service = service_fn(|request| {
-        asked.set(true);
-        let core = core.clone();
-        async move { Ok::<_, Infallible>(pipeline::handle(core, peer.ip(), request).await) }
+    // The protocol, once something was asked, and whether no other answer follows.
+    let asked = Cell::new(None);
+    let last = Rc::new(Cell::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.set(Some(request.version()));
+        let (core, last) = (core.clone(), last.clone());
+        async move {
+            let version = request.version();
+            let mut answer = pipeline::handle(core, peer.ip(), request).await;
+            if last.get() && version <= Version::HTTP_11 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let builder = builder(&core.shared.config);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let told = Cell::new(false);
     // The bound on a head starts with the protocol, which a caller that sends nothing never chooses.
     let mut patience = std::pin::pin!(tokio::time::sleep(core.shared.config.head_timeout));
     let mut waited = false;
     let ended = loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => break ended,
             () = patience.as_mut(), if !waited => {
                 waited = true;
-                if !asked.get() {
+                if asked.get().is_none() {
                     tracing::debug!("a connection was closed because nothing was asked on it");
                     break Ok(());
                 }
             }
-            _ = draining.wait_for(|draining| *draining), if !told.get() => {
-                told.set(true);
-                connection.as_mut().graceful_shutdown();
+            order = notice.next() => {
+                last.set(true);
+                // HTTP/2 has a message for it, which leaves what is under way alone; HTTP/1.1 would close at once if nothing is.
+                if order == Order::Close || asked.get() == Some(Version::HTTP_2) {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     };
@@ -235,17 +245,39 @@ async fn keep_time(core: Rc<Core>) {
     }
 }
 
-/// Waits for open exchanges up to `drain_timeout`, then ends them.
-async fn drain(core: &Rc<Core>, connections: &watch::Sender<bool>) {
-    let deadline = Instant::now() + core.shared.config.drain_timeout;
-    // Each connection holds a receiver; tunnels are seen by their exchanges.
+/// Leaves in the order that [`crate::drain`] tells.
+async fn leave(core: &Rc<Core>, listener: TcpListener, drain: &Drain) {
+    let config = &core.shared.config;
+    let asked = Instant::now();
+    let deadline = asked + config.drain_timeout;
+    let until = asked + config.drain_delay.min(config.drain_timeout);
+    if until > asked {
+        drain.enter(Phase::Leaving { until });
+        accept(core, &listener, drain, sleep_until(until)).await;
+    }
+    drain.enter(Phase::LastAnswers);
+    if let Err(error) = drain::refuse_handshakes(&listener) {
+        tracing::warn!(%error, "handshakes that are under way may be cut off");
+    }
+    accept(core, &listener, drain, sleep_until((Instant::now() + HANDSHAKE_GRACE).min(deadline))).await;
+    drop(listener);
+    // Cut short when every connection has ended.
+    let _ = timeout_at((Instant::now() + IDLE_GRACE).min(deadline), drain.connections_ended()).await;
+    drain.enter(Phase::Closing);
+    core.exchanges.stop_websockets(Stop::Draining);
+    finish(core, drain, deadline).await;
+}
+
+/// Waits for open exchanges up to the deadline, then ends them.
+async fn finish(core: &Rc<Core>, drain: &Drain, deadline: Instant) {
+    // Each connection holds a notice; tunnels are seen by their exchanges.
     let finish = async {
-        connections.closed().await;
+        drain.connections_ended().await;
         while core.exchanges.count() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if tokio::time::timeout_at(deadline, finish).await.is_ok() {
+    if timeout_at(deadline, finish).await.is_ok() {
         return;
     }
     tracing::warn!(open = core.exchanges.count(), "the drain timeout is over; open exchanges are ended");

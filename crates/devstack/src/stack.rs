@@ -293,6 +293,8 @@ fn gateway_environment(data: &DataDir, ports: Ports, credential: &str) -> Vec<(&
         ("GATEWAY_LEASE_WAIT", "1s".to_owned()),
         // A newcomer watches the usage page; sealing twice a second keeps the way from a call to an open page below two seconds.
         ("GATEWAY_JOURNAL_MAX_AGE", "500ms".to_owned()),
+        // No balancer stands in front that had to notice a stop.
+        ("GATEWAY_DRAIN_DELAY", "0s".to_owned()),
     ]
 }
 

@@ -42,7 +42,7 @@ pub enum Stop {
     Revoked,
     /// A hard quota is used up.
     QuotaUsedUp,
-    /// The gateway is stopping and `drain_timeout` is over.
+    /// The gateway is stopping, and the exchange would not end by itself or `drain_timeout` is over.
     Draining,
 }
 
@@ -55,6 +55,7 @@ pub struct Exchange(Rc<Open>);
 pub struct Open {
     core: Rc<Core>,
     slot: Cell<usize>,
+    websocket: Cell<bool>,
     state: RefCell<State>,
     stop: Cell<Option<Stop>>,
     waker: RefCell<Option<Waker>>,
@@ -81,6 +82,7 @@ impl Exchange {
         let open = Rc::new(Open {
             core: core.clone(),
             slot: Cell::new(0),
+            websocket: Cell::new(false),
             state: RefCell::new(state),
             stop: Cell::new(None),
             waker: RefCell::new(None),
@@ -114,6 +116,11 @@ impl Exchange {
         let mut state = self.0.state.borrow_mut();
         let State { units, permit, .. } = &mut *state;
         units.declared_in(trailers, &permit.grant.route, &self.0.core.metrics);
+    }
+
+    /// The exchange has become a WebSocket, which does not end by itself when the gateway stops.
+    pub fn becomes_websocket(&self) {
+        self.0.websocket.set(true);
     }
 
     /// Whether the gateway wants the exchange to end.
@@ -256,6 +263,11 @@ impl OpenExchanges {
                 open.stop(Stop::Revoked);
             }
         }
+    }
+
+    /// Ends those that are WebSockets.
+    pub fn stop_websockets(&self, why: Stop) {
+        self.all().iter().filter(|open| open.websocket.get()).for_each(|open| open.stop(why));
     }
 
     /// Ends all of them.

@@ -61,6 +61,9 @@ pub async fn run(caller: OnUpgrade, upstream: OnUpgrade, exchange: Exchange, is_
             return exchange.settle(Outcome::Broken);
         }
     };
+    if is_websocket {
+        exchange.becomes_websocket();
+    }
     let (from_caller, to_caller) = tokio::io::split(caller);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
     let frames = || is_websocket.then(FrameCounter::default);

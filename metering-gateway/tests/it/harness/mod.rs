@@ -39,6 +39,7 @@ impl RunningGateway {
     pub async fn start(portal: &MockPortal, folder: &Path, adjust: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(&portal.url(), &portal.credential, folder).expect("valid settings");
         config.cores = Some(2);
+        config.drain_delay = Duration::ZERO;
         config.drain_timeout = Duration::from_secs(5);
         config.journal.segment_size_bytes = 64 * 1024;
         config.journal.max_age = Duration::from_millis(100);
