@@ -3,6 +3,7 @@
 mod harness;
 
 mod admission;
+mod drain;
 mod forwarding;
 mod lifecycle;
 mod quota;

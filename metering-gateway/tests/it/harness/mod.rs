@@ -2,6 +2,7 @@
 
 pub mod policy;
 pub mod portal;
+pub mod process;
 pub mod upstream;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};

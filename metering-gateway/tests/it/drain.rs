@@ -1,0 +1,178 @@
+//! SIGTERM under load, on the real binary: no call fails, every answer is recorded and shipped, every lease is given back, and the process ends in time
+//! with 0.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use quota::{Enforcement, QuotaLimit, WhenUnreachable};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode},
+};
+
+use crate::harness::{SOON, policy::World, portal::MockPortal, process::GatewayProcess, upstream};
+
+const DELAY: Duration = Duration::from_secs(1);
+
+/// What all callers share.
+struct Load {
+    gateway: SocketAddr,
+    key: String,
+    /// Answers that arrived whole.
+    answered: AtomicU64,
+    /// Whether callers may be refused by now.
+    may_refuse: AtomicBool,
+}
+
+impl Load {
+    /// A connection; none once the gateway has left. Only a refused one is an orderly no, and only after the delay.
+    async fn connect(&self) -> Option<TokioIo<TcpStream>> {
+        match TcpStream::connect(self.gateway).await {
+            Ok(stream) => {
+                stream.set_nodelay(true).expect("a connection");
+                Some(TokioIo::new(stream))
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
+                assert!(self.may_refuse.load(SeqCst), "refused before the delay was over");
+                None
+            }
+        }
+    }
+
+    fn request(&self) -> Request<Empty<Bytes>> {
+        let uri = format!("http://{}/weather/v1/echo", self.gateway);
+        let request = Request::get(uri).header(header::HOST, self.gateway.to_string()).header("x-api-key", &self.key);
+        request.body(Empty::new()).expect("a request")
+    }
+
+    async fn took(&self, answer: http::Response<hyper::body::Incoming>) {
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.into_body().collect().await.expect("the whole body");
+        self.answered.fetch_add(1, SeqCst);
+    }
+
+    /// HTTP/1.1 with keep-alive: a new connection only after an answer said `Connection: close`.
+    async fn keeps_alive(self: Arc<Self>, pause: Duration) {
+        while let Some(connection) = self.connect().await {
+            let (mut sender, driver) = http1::handshake(connection).await.expect("a connection");
+            let driver = tokio::spawn(driver);
+            loop {
+                let answer = sender.send_request(self.request()).await.expect("an answer on a connection that was kept");
+                let last = answer.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
+                self.took(answer).await;
+                if last {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+            }
+            drop(sender);
+            driver.await.expect("no panic").expect("the connection ends in order");
+        }
+    }
+
+    /// HTTP/1.1 with a connection for each call.
+    async fn connects_anew(self: Arc<Self>) {
+        while let Some(connection) = self.connect().await {
+            let (mut sender, driver) = http1::handshake(connection).await.expect("a connection");
+            tokio::spawn(driver);
+            let mut request = self.request();
+            request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            self.took(sender.send_request(request).await.expect("an answer on a new connection")).await;
+        }
+    }
+
+    /// HTTP/2: a new connection once GOAWAY was heard. What had not been sent by then is sent on the new one.
+    async fn multiplexes(self: Arc<Self>) {
+        while let Some(connection) = self.connect().await {
+            let (sender, driver) = http2::handshake(TokioExecutor::new(), connection).await.expect("a connection");
+            tokio::spawn(driver);
+            let streams = (0..3).map(|_| async {
+                let mut sender = sender.clone();
+                while sender.ready().await.is_ok() {
+                    match sender.try_send_request(self.request()).await {
+                        Ok(answer) => self.took(answer).await,
+                        Err(mut error) => {
+                            assert!(error.take_message().is_some(), "a request that was sent got no answer: {:?}", error.into_error());
+                            return;
+                        }
+                    }
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                }
+            });
+            futures_util::future::join_all(streams).await;
+        }
+    }
+}
+
+fn quota(world: &mut World) {
+    let meter = world.requests;
+    let limit_microunits = 1_000_000_000_000;
+    world.plan.quotas =
+        vec![QuotaLimit { meter, limit_microunits, enforcement: Enforcement::Hard, when_unreachable: WhenUnreachable::Deny }];
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_load_fails_no_call() {
+    let mut world = World::new(upstream::start().await);
+    quota(&mut world);
+    let portal = MockPortal::start(&world).await;
+    portal.limit(world.requests, 1_000_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = [("GATEWAY_DRAIN_DELAY", "1s"), ("GATEWAY_DRAIN_TIMEOUT", "10s"), ("GATEWAY_LEASE_WAIT", "5s")];
+    let gateway = GatewayProcess::start(&portal, folder.path(), &settings).await;
+    let key = world.live.reveal().to_owned();
+    let load = Arc::new(Load { gateway: gateway.data, key: key.clone(), answered: AtomicU64::new(0), may_refuse: AtomicBool::new(false) });
+    let mut callers = tokio::task::JoinSet::new();
+    for pause_ms in [0, 0, 1, 5, 20, 100, 250] {
+        callers.spawn(load.clone().keeps_alive(Duration::from_millis(pause_ms)));
+    }
+    (0..2).for_each(|_| _ = callers.spawn(load.clone().connects_anew()));
+    (0..2).for_each(|_| _ = callers.spawn(load.clone().multiplexes()));
+
+    let stream = format!("http://{}/weather/v1/stream?pieces=80", gateway.data);
+    let stream = reqwest::Client::new().get(stream).header("x-api-key", &key).send().await.expect("a stream");
+    let mut socket = format!("ws://{}/weather/v1/ws", gateway.data).into_client_request().expect("a request");
+    socket.headers_mut().insert("x-api-key", key.parse().expect("a value"));
+    let (mut socket, _) = connect_async(socket).await.expect("a WebSocket");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+
+    let asked = Instant::now();
+    gateway.terminate();
+    tokio::time::sleep(DELAY / 2).await;
+    assert_eq!(gateway.ready().await, Some(503), "not ready while it still serves");
+    assert_eq!(reqwest::get(format!("http://{}/healthz", gateway.admin)).await.expect("an answer").status(), StatusCode::OK);
+    tokio::time::sleep((DELAY - Duration::from_millis(20)).saturating_sub(asked.elapsed())).await;
+    let before = load.answered.load(SeqCst);
+    load.may_refuse.store(true, SeqCst);
+    let last = tokio::time::timeout(SOON, socket.next()).await.expect("soon").expect("a message").expect("a message");
+    assert!(matches!(&last, Message::Close(Some(frame)) if frame.code == CloseCode::Away), "{last:?}");
+    let text = stream.text().await.expect("the whole stream");
+    assert!(text.ends_with("data: 79\n\n"), "{text}");
+    while let Some(caller) = callers.join_next().await {
+        caller.expect("no call failed");
+    }
+    let (code, _, log) = gateway.ended(Duration::from_secs(10)).await;
+    assert_eq!(code, Some(0), "{}", log.join("\n"));
+    assert!(asked.elapsed() < Duration::from_secs(10), "within the drain timeout, not {:?}", asked.elapsed());
+
+    let answered = load.answered.load(SeqCst);
+    assert!(before > 100, "there was load: {before}");
+    // The stream counts as a call too.
+    let calls: u64 = portal.rows().iter().filter(|row| row.key.meter == world.requests).map(|row| row.count).sum();
+    assert_eq!(calls, answered + 1, "every answered call was shipped before the end");
+    assert_eq!(u64::try_from(portal.granted_units()), Ok(answered + 1), "leases were given back but for what was spent");
+}
