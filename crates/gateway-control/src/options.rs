@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a service's calls are spread over its addresses, and what is done when one of them fails.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct ServiceOptions {
     /// Addresses, `host[:port]`, to which live calls go instead of the host of `upstream`, which still names the scheme, the `Host` header, the
@@ -38,6 +39,7 @@ impl ServiceOptions {
 
 /// What is spoken to an upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamProtocol {
     /// What ALPN agrees on over TLS; HTTP/1.1 without TLS.
@@ -57,6 +59,7 @@ impl UpstreamProtocol {
 
 /// What else a route matches, and how its calls are changed and bounded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RouteOptions {
     /// Host names, lower case, without port: `api.example.com`, or `*.example.com` for all names below it. Empty: any.
@@ -100,6 +103,7 @@ impl RouteOptions {
 
 /// A header or a query parameter that must be there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ValueMatch {
     /// Its name.
     pub name: String,
@@ -110,6 +114,7 @@ pub struct ValueMatch {
 
 /// Changes to headers: first those to remove, then those to set, each of which replaces what is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct HeaderEdits {
     /// Names, lower case.
@@ -128,6 +133,7 @@ impl HeaderEdits {
 
 /// How long the parts of a call may take, in milliseconds. Absent: as the service, or else the gateway, says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RouteTimeouts {
     /// Until there is a connection.
@@ -152,6 +158,7 @@ impl RouteTimeouts {
 
 /// Which browser origins may call a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Cors {
     /// Origins such as `https://app.example.com`; `*` for all.
