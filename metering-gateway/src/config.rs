@@ -6,6 +6,8 @@ use clap::{Parser, ValueEnum};
 use gateway_control::credential::{Credential, CredentialKind};
 use url::Url;
 
+use crate::listener::ListenerConfig;
+
 /// All settings of a gateway.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "metering-gateway", version, about = "Authenticates, admits, forwards and meters calls to APIs")]
@@ -59,6 +61,9 @@ pub struct Config {
     /// How often a long exchange writes an interim record, and so how much of it a crash may lose.
     #[arg(long, env = "GATEWAY_INTERIM_INTERVAL", default_value = "5s", value_parser = duration)]
     pub interim_interval: Duration,
+    /// TLS and the PROXY protocol.
+    #[command(flatten)]
+    pub listener: ListenerConfig,
     /// The journal.
     #[command(flatten)]
     pub journal: JournalConfig,
@@ -141,7 +146,7 @@ fn gateway_credential(text: &str) -> Result<Credential, String> {
 }
 
 /// Reads a number with a unit: `250ms`, `30s`, `5m`, `24h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number = u64::from_str(number).map_err(|_| format!("`{text}` is not a duration like 250ms, 30s, 5m or 24h"))?;

@@ -95,6 +95,13 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// Waits until idle connections are closed.
+    pub async fn closing(&self) {
+        let mut phase = self.phase.clone();
+        // A core that is gone has closed everything.
+        let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
+    }
+
     /// The next order; each is given once, and after the last one nothing comes. May be dropped and called again.
     pub async fn next(&mut self) -> Order {
         loop {

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use calendar::Clock;
 use journal::{Journal, Keeper, Opened, StreamWriter};
+use rustls::ServerConfig;
 use telemetry::Readiness;
 use tokio::{runtime, sync::oneshot, task::LocalSet};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +23,11 @@ use crate::{
     Config, admin,
     core::Core,
     limits::exchange::LeaseExchanger,
+    listener::certificates::Certificates,
     metrics::Metrics,
     policy::{PolicyInForce, sync::PolicySync},
     portal::Portal,
-    server,
+    server::{self, Doors},
     shared::{READY_CLOCK, READY_JOURNAL, READY_POLICY, READY_SERVING, Shared},
     status::Reporter,
     upstream::tls,
@@ -42,6 +44,8 @@ const READY_INTERVAL: Duration = Duration::from_millis(10);
 pub struct Listeners {
     /// For callers. All cores accept from it.
     pub data: Option<TcpListener>,
+    /// For callers over TLS; used only where certificates are set.
+    pub tls: Option<TcpListener>,
     /// For operators.
     pub admin: Option<TcpListener>,
 }
@@ -51,6 +55,8 @@ pub struct Listeners {
 pub struct Addresses {
     /// For callers.
     pub data: SocketAddr,
+    /// For callers over TLS.
+    pub tls: Option<SocketAddr>,
     /// For operators.
     pub admin: SocketAddr,
 }
@@ -90,16 +96,23 @@ struct Gateway {
 
 impl Gateway {
     fn start(config: Config, clock: Arc<dyn Clock>, listeners: Listeners, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        config.listener.check()?;
+        let certificates = Some(&config.listener).filter(|listener| listener.is_secured()).map(Certificates::load).transpose()?;
         let Opened { journal, writers, .. } = open_journal(&config, &*clock)?;
-        let data = match listeners.data {
-            Some(listener) => (0..writers.len()).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?,
-            None => server::bind(config.listen, config.core_count())?,
+        let data = bind(listeners.data, config.listen, writers.len())?;
+        let secured = match (config.listener.tls_listen, listeners.tls) {
+            (None, None) => None,
+            (address, bound) => Some(bind(bound, address.unwrap_or(config.listen), writers.len())?).filter(|_| certificates.is_some()),
         };
         let admin = match listeners.admin {
             Some(listener) => listener,
             None => TcpListener::bind(config.admin_listen).with_context(|| format!("cannot listen on {}", config.admin_listen))?,
         };
-        let addresses = Addresses { data: data.first().context("no core to serve calls")?.local_addr()?, admin: admin.local_addr()? };
+        let first =
+            |listeners: &Vec<TcpListener>| listeners.first().context("no core to serve calls").and_then(|first| Ok(first.local_addr()?));
+        let addresses = Addresses { data: first(&data)?, tls: secured.as_ref().map(first).transpose()?, admin: admin.local_addr()? };
+        let tls_in = certificates.as_ref().map(Certificates::server_config).transpose()?;
+        let doors = doors(data, secured.unwrap_or_default(), tls_in.as_ref());
         let portal = Portal::new(&config.portal_url, &config.credential)?;
         let tls = tls::config(config.upstream_ca_file.as_deref())?;
         let shared = Arc::new(Shared {
@@ -113,6 +126,7 @@ impl Gateway {
             readiness: Readiness::new(&[READY_POLICY, READY_JOURNAL, READY_CLOCK, READY_SERVING]),
             metrics: Arc::<Metrics>::default(),
             clock: clock.clone(),
+            certificates,
         });
         // The cached policy is in force before the first connection is accepted.
         let policy = PolicySync::start(shared.clone(), portal.clone(), &shared.config.data_dir);
@@ -120,9 +134,9 @@ impl Gateway {
         let stop_cores = shutdown.child_token();
         let stop_control = CancellationToken::new();
         let control = start_control(&shared, portal, policy, admin, &stop_control)?;
-        let cores = start_cores(&shared, writers, data, &stop_cores)?;
+        let cores = start_cores(&shared, writers, doors, &stop_cores)?;
         shared.readiness.hold(READY_SERVING);
-        tracing::info!(data = %addresses.data, admin = %addresses.admin, cores = cores.len(), journal = %shared.journal_id(), "the gateway serves");
+        tracing::info!(data = %addresses.data, tls = ?addresses.tls, admin = %addresses.admin, cores = cores.len(), journal = %shared.journal_id(), "the gateway serves");
         Ok(Self { shared, addresses, stop_cores, stop_control, cores, control, keeper })
     }
 
@@ -163,6 +177,19 @@ impl Gateway {
     }
 }
 
+/// A listener for each core: the given one for all, or one each on an address.
+fn bind(given: Option<TcpListener>, address: SocketAddr, cores: usize) -> io::Result<Vec<TcpListener>> {
+    match given {
+        Some(listener) => (0..cores).map(|_| listener.try_clone()).collect(),
+        None => server::bind(address, u16::try_from(cores).unwrap_or(u16::MAX)),
+    }
+}
+
+fn doors(plain: Vec<TcpListener>, secured: Vec<TcpListener>, tls: Option<&Arc<ServerConfig>>) -> Vec<Doors> {
+    let mut secured = secured.into_iter();
+    plain.into_iter().map(|plain| Doors { plain, tls: secured.next().zip(tls.cloned()) }).collect()
+}
+
 fn open_journal(config: &Config, clock: &dyn Clock) -> anyhow::Result<Opened> {
     fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot make the folder {}", config.data_dir.display()))?;
     let settings = journal::Config {
@@ -192,11 +219,11 @@ fn report(folder: &Path, opened: &Opened) {
 fn start_cores(
     shared: &Arc<Shared>,
     writers: Vec<StreamWriter>,
-    listeners: Vec<TcpListener>,
+    doors: Vec<Doors>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<JoinHandle<io::Result<()>>>> {
     let mut cores = Vec::new();
-    for (writer, listener) in writers.into_iter().zip(listeners) {
+    for (writer, doors) in writers.into_iter().zip(doors) {
         let metrics = shared.metrics.add_core();
         let (shared, stop) = (shared.clone(), stop.clone());
         let mut id_base = [0; 8];
@@ -208,7 +235,7 @@ fn start_cores(
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, async move {
                 let core = Core::new(shared, metrics, writer, u64::from_le_bytes(id_base));
-                server::run(core, listener, stop).await
+                server::run(core, doors, stop).await
             })
         })?;
         cores.push(thread);
@@ -243,11 +270,17 @@ fn start_control(
             let end = stop.clone();
             // The admin port answers until everything else has ended.
             let admin = tokio::spawn(async move { axum::serve(listener, admin_router).await });
+            let watch_certificates = async {
+                if let Some(certificates) = &shared.certificates {
+                    certificates.clone().watch(stop.clone()).await;
+                }
+            };
             tokio::join!(
                 policy.run(stop.clone()),
                 shipper.run(stop.clone(), FINISH_WITHIN),
                 leases.run(stop.clone(), FINISH_WITHIN),
-                reporter.run(portal, stop),
+                reporter.run(portal, stop.clone()),
+                watch_certificates,
             );
             debug_assert!(end.is_cancelled(), "control work ends only when it is told to");
             admin.abort();

@@ -3,6 +3,7 @@
 //! # Code map
 //!
 //! - [`gateway`]: [`run`] brings the parts together and stops them in order. [`server`]: a core's thread: accepting and the timer.
+//! - [`listener`]: what stands between a socket and HTTP: the PROXY protocol, TLS and its certificates. [`connection`]: HTTP on one connection.
 //! - [`drain`]: how a core leaves without failing a call.
 //! - [`pipeline`]: the way of a call; `handle()` reads as the list of its stages.
 //! - [`upstream`]: a core's connections to upstreams.
@@ -16,10 +17,12 @@
 
 pub mod admin;
 pub mod config;
+pub mod connection;
 pub mod core;
 pub mod drain;
 pub mod gateway;
 pub mod limits;
+pub mod listener;
 pub mod metrics;
 pub mod pipeline;
 pub mod policy;

@@ -61,6 +61,7 @@ pub struct CoreMetrics {
     malformed_units: AtomicU64,
     unbilled: AtomicU64,
     lost_records: AtomicU64,
+    refused_connections: AtomicU64,
     /// Connections of callers that are open.
     pub connections: AtomicI64,
     /// Exchanges that are open, set by the core's timer.
@@ -109,6 +110,11 @@ impl CoreMetrics {
     /// A record could not be appended.
     pub fn lost_record(&self) {
         self.lost_records.fetch_add(1, Relaxed);
+    }
+
+    /// A connection was closed before HTTP began on it.
+    pub fn refused_connection(&self) {
+        self.refused_connections.fetch_add(1, Relaxed);
     }
 
     /// How often units were defaulted, clamped or malformed.
@@ -196,6 +202,7 @@ impl Collector for GatewayCollector {
         let mut scrape = Scrape(encoder);
         self.calls(&mut scrape)?;
         self.control(&mut scrape)?;
+        self.certificates(&mut scrape)?;
         self.journal(&mut scrape)
     }
 }
@@ -238,9 +245,26 @@ impl GatewayCollector {
             metrics.sum(|core| &core.unbilled),
         )?;
         scrape.counter("lost_records", "Records that could not be appended", metrics.sum(|core| &core.lost_records))?;
+        scrape.counter(
+            "refused_connections",
+            "Connections closed for want of a PROXY protocol header or of TLS",
+            metrics.sum(|core| &core.refused_connections),
+        )?;
         scrape.gauge("connections", "Open connections of callers", metrics.connections())?;
         scrape.gauge("open_calls", "Calls that are admitted and have not ended", metrics.sum_gauge(|core| &core.open_exchanges))?;
         scrape.gauge("upstream_connections", "Open connections to upstreams", metrics.sum_gauge(|core| &core.upstream_connections))
+    }
+
+    fn certificates(&self, scrape: &mut Scrape<'_>) -> std::fmt::Result {
+        let Some(certificates) = &self.0.certificates else { return Ok(()) };
+        scrape.gauge("tls_certificates", "Certificates in force", number(certificates.count() as u64))?;
+        scrape.gauge(
+            "tls_certificates_unusable",
+            "Certificates whose files cannot be used now",
+            number(certificates.faults().len() as u64),
+        )?;
+        scrape.counter("tls_reloads", "Times that changed certificates came into force", certificates.reloads.load(Relaxed))?;
+        scrape.counter("tls_reload_failures", "Times that changed certificates could not be used", certificates.failures.load(Relaxed))
     }
 
     fn control(&self, scrape: &mut Scrape<'_>) -> std::fmt::Result {

@@ -1,34 +1,27 @@
 //! One core's thread: it accepts connections, serves them, keeps the core's timer, and drains.
 
 use std::{
-    cell::Cell,
-    convert::Infallible,
-    future::Future,
     io,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use http::{HeaderValue, Request, StatusCode, Version, header};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::Config,
+    connection::{self, Connected},
     core::Core,
-    drain::{self, Drain, HANDSHAKE_GRACE, IDLE_GRACE, Notice, Order, Phase},
-    pipeline::{self, meter::Stop},
+    drain::{self, Drain, HANDSHAKE_GRACE, IDLE_GRACE, Phase},
+    pipeline::meter::Stop,
 };
 
 /// How often the core's timer ticks: the longest that a due segment or a revocation waits.
@@ -43,23 +36,6 @@ const SWEEP_TICKS: u32 = 50;
 const BACKLOG: i32 = 4096;
 /// How long to wait when the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The largest head of a request, and the most headers in it.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-const MAX_HEADERS: usize = 128;
-/// What one HTTP/2 connection may have open.
-const MAX_STREAMS: u32 = 256;
-
-/// Runs what belongs to one connection on the core's thread.
-#[derive(Debug, Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
-}
 
 /// Binds one listener for each core to one address. With port 0 the first choice of the system holds for all.
 ///
@@ -91,17 +67,66 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// What one core accepts connections from.
+#[derive(Debug)]
+pub struct Doors {
+    /// HTTP as it is.
+    pub plain: StdListener,
+    /// HTTP over TLS, and what secures it.
+    pub tls: Option<(StdListener, Arc<ServerConfig>)>,
+}
+
+/// The same, on the core's runtime.
+struct OpenDoors {
+    plain: TcpListener,
+    tls: Option<(TcpListener, TlsAcceptor)>,
+}
+
+impl OpenDoors {
+    fn new(doors: Doors) -> io::Result<Self> {
+        let listener = |listener: StdListener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        };
+        let secured = |(tls, config)| Ok::<_, io::Error>((listener(tls)?, TlsAcceptor::from(config)));
+        Ok(Self { plain: listener(doors.plain)?, tls: doors.tls.map(secured).transpose()? })
+    }
+
+    /// Accepts until `end`.
+    async fn accept(&self, core: &Rc<Core>, drain: &Drain, end: impl Future<Output = ()>) {
+        let secured = async {
+            match &self.tls {
+                Some((listener, acceptor)) => accept(core, listener, Some(acceptor), drain).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = end => (),
+            () = accept(core, &self.plain, None, drain) => (),
+            () = secured => (),
+        }
+    }
+
+    fn refuse_handshakes(&self) {
+        for listener in [Some(&self.plain), self.tls.as_ref().map(|(listener, _)| listener)].into_iter().flatten() {
+            if let Err(error) = drain::refuse_handshakes(listener) {
+                tracing::warn!(%error, "handshakes that are under way may be cut off");
+            }
+        }
+    }
+}
+
 /// Serves until it is told to stop, then drains and closes the core's journal stream.
 ///
 /// # Errors
-/// When the listener cannot be used.
-pub async fn run(core: Rc<Core>, listener: StdListener, stop: CancellationToken) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+/// When a listener cannot be used.
+pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::Result<()> {
+    let doors = OpenDoors::new(doors)?;
     let drain = Drain::default();
     let timer = tokio::task::spawn_local(keep_time(core.clone()));
-    accept(&core, &listener, &drain, stop.cancelled()).await;
-    leave(&core, listener, &drain).await;
+    doors.accept(&core, &drain, stop.cancelled()).await;
+    leave(&core, doors, &drain).await;
     timer.abort();
     core.pool.clear();
     if let Some(writer) = core.writer.borrow_mut().take() {
@@ -110,14 +135,10 @@ pub async fn run(core: Rc<Core>, listener: StdListener, stop: CancellationToken)
     Ok(())
 }
 
-/// Accepts until `end`.
-async fn accept(core: &Rc<Core>, listener: &TcpListener, drain: &Drain, end: impl Future<Output = ()>) {
-    let mut end = std::pin::pin!(end);
+/// Accepts from one listener, without an end.
+async fn accept(core: &Rc<Core>, listener: &TcpListener, tls: Option<&TlsAcceptor>, drain: &Drain) {
     loop {
-        let accepted = tokio::select! {
-            () = end.as_mut() => return,
-            accepted = listener.accept() => accepted,
-        };
+        let accepted = listener.accept().await;
         match accepted {
             Ok((stream, peer)) => {
                 let most = i64::try_from(core.shared.config.max_connections).unwrap_or(i64::MAX);
@@ -125,7 +146,8 @@ async fn accept(core: &Rc<Core>, listener: &TcpListener, drain: &Drain, end: imp
                     tracing::warn!(most, "a connection was refused because there are too many");
                     continue;
                 }
-                tokio::task::spawn_local(serve(core.clone(), stream, peer, drain.notice()));
+                let connected = Connected::new(core.clone());
+                tokio::task::spawn_local(connection::welcome(connected, stream, peer.ip(), tls.cloned(), drain.notice()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -134,82 +156,6 @@ async fn accept(core: &Rc<Core>, listener: &TcpListener, drain: &Drain, end: imp
             }
         }
     }
-}
-
-/// Counts a connection while it is open.
-struct Connected(Rc<Core>);
-
-impl Connected {
-    fn new(core: Rc<Core>) -> Self {
-        core.metrics.connections.fetch_add(1, Relaxed);
-        Self(core)
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.metrics.connections.fetch_sub(1, Relaxed);
-    }
-}
-
-async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, mut notice: Notice) {
-    let connected = Connected::new(core.clone());
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection was gone before it was served");
-        return;
-    }
-    // The protocol, once something was asked, and whether no other answer follows.
-    let asked = Cell::new(None);
-    let last = Rc::new(Cell::new(false));
-    let service = service_fn(|request: Request<Incoming>| {
-        asked.set(Some(request.version()));
-        let (core, last) = (core.clone(), last.clone());
-        async move {
-            let version = request.version();
-            let mut answer = pipeline::handle(core, peer.ip(), request).await;
-            if last.get() && version <= Version::HTTP_11 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let builder = builder(&core.shared.config);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    // The bound on a head starts with the protocol, which a caller that sends nothing never chooses.
-    let mut patience = std::pin::pin!(tokio::time::sleep(core.shared.config.head_timeout));
-    let mut waited = false;
-    let ended = loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => break ended,
-            () = patience.as_mut(), if !waited => {
-                waited = true;
-                if asked.get().is_none() {
-                    tracing::debug!("a connection was closed because nothing was asked on it");
-                    break Ok(());
-                }
-            }
-            order = notice.next() => {
-                last.set(true);
-                // HTTP/2 has a message for it, which leaves what is under way alone; HTTP/1.1 would close at once if nothing is.
-                if order == Order::Close || asked.get() == Some(Version::HTTP_2) {
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended with an error");
-    }
-    drop(connected);
-}
-
-fn builder(config: &Config) -> auto::Builder<LocalExecutor> {
-    let mut builder = auto::Builder::new(LocalExecutor);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD_BYTES as u32);
-    builder
 }
 
 /// The core's timer.
@@ -246,21 +192,19 @@ async fn keep_time(core: Rc<Core>) {
 }
 
 /// Leaves in the order that [`crate::drain`] tells.
-async fn leave(core: &Rc<Core>, listener: TcpListener, drain: &Drain) {
+async fn leave(core: &Rc<Core>, doors: OpenDoors, drain: &Drain) {
     let config = &core.shared.config;
     let asked = Instant::now();
     let deadline = asked + config.drain_timeout;
     let until = asked + config.drain_delay.min(config.drain_timeout);
     if until > asked {
         drain.enter(Phase::Leaving { until });
-        accept(core, &listener, drain, sleep_until(until)).await;
+        doors.accept(core, drain, sleep_until(until)).await;
     }
     drain.enter(Phase::LastAnswers);
-    if let Err(error) = drain::refuse_handshakes(&listener) {
-        tracing::warn!(%error, "handshakes that are under way may be cut off");
-    }
-    accept(core, &listener, drain, sleep_until((Instant::now() + HANDSHAKE_GRACE).min(deadline))).await;
-    drop(listener);
+    doors.refuse_handshakes();
+    doors.accept(core, drain, sleep_until((Instant::now() + HANDSHAKE_GRACE).min(deadline))).await;
+    drop(doors);
     // Cut short when every connection has ended.
     let _ = timeout_at((Instant::now() + IDLE_GRACE).min(deadline), drain.connections_ended()).await;
     drain.enter(Phase::Closing);

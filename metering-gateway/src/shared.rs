@@ -11,6 +11,7 @@ use telemetry::Readiness;
 use crate::{
     Config,
     limits::{quota::Quotas, rate::RateLimits},
+    listener::certificates::Certificates,
     metrics::Metrics,
     policy::PolicyInForce,
 };
@@ -37,6 +38,8 @@ pub struct Shared {
     pub policy: PolicyInForce,
     /// How connections to https:// upstreams are secured.
     pub tls: Arc<ClientConfig>,
+    /// What callers over TLS are shown; absent where nothing is served over TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// Rate limits.
     pub rate_limits: RateLimits,
     /// Hard quotas.

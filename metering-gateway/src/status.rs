@@ -36,6 +36,7 @@ impl Reporter {
     pub fn status(&self) -> GatewayStatus {
         let stats = self.shared.journal.stats();
         let failures = self.shared.journal.failures().into_iter().map(|failure| format!("stream {}: {}", failure.stream, failure.error));
+        let certificates = self.shared.certificates.iter().flat_map(|certificates| certificates.faults());
         GatewayStatus {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,7 +47,7 @@ impl Reporter {
             unshipped_records: stats.unshipped_records,
             journal_bytes: stats.disk_used_bytes,
             bad_entries: self.shared.policy.bad_entries(),
-            alerts: self.alerts.all().into_iter().chain(failures).take(MAX_ALERTS).collect(),
+            alerts: self.alerts.all().into_iter().chain(failures).chain(certificates).take(MAX_ALERTS).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Forwarding: the request goes to the upstream and the head of the answer comes back; bodies stream beside.
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
@@ -12,6 +12,7 @@ use journal::{AnsweredBy, Outcome};
 
 use super::{
     body::AnswerBody,
+    forwarded::Origin,
     grant::Grant,
     headers::{self, Forwarded, KeyPlace},
     meter::{Exchange, MeteredBody},
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     core::Core,
+    listener::Peer,
     upstream::{RequestBody, body::BodyFault},
 };
 
@@ -35,8 +37,8 @@ pub struct Call<'a> {
     pub request: Request<Incoming>,
     /// Its normalized path.
     pub path: &'a str,
-    /// The caller's address.
-    pub peer: IpAddr,
+    /// The caller's side of the connection.
+    pub peer: &'a Peer,
     /// The call's id.
     pub request_id: &'a HeaderValue,
     /// Where the credential stood.
@@ -135,14 +137,11 @@ fn rewrite(core: &Core, grant: &Grant, call: Call<'_>, upgrade: Option<HeaderVal
     let forwarded = Forwarded {
         identity: &grant.identity,
         request_id,
-        peer,
-        trusted_hops: core.shared.config.trusted_proxy_hops,
+        origin: Origin { peer, trusted_hops: core.shared.config.trusted_proxy_hops, host, prefix: &grant.route.strip_prefix },
         authority: &grant.upstream.authority,
-        prefix: &grant.route.strip_prefix,
         key_place,
         upgrade,
         wants_trailers: grant.route.wants_trailers,
-        host,
     };
     headers::to_upstream(&mut parts.headers, &forwarded);
     parts.uri = Uri::from(target);

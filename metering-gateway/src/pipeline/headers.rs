@@ -1,21 +1,18 @@
 //! Headers between caller and upstream: what belongs to one connection, to the gateway, or to nobody, does not pass.
 
-use std::net::IpAddr;
-
 use gateway_control::{
     credential,
     headers::{API_KEY, APPLICATION, IDENTITY_PREFIX, MODE, NAMESPACE, PLAN, REQUEST_ID, SUBSCRIPTION},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
 
-use super::grant::Identity;
+use super::{
+    forwarded::{self, Origin},
+    grant::Identity,
+};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY);
 const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 
@@ -35,22 +32,16 @@ pub struct Forwarded<'a> {
     pub identity: &'a Identity,
     /// The call's id.
     pub request_id: &'a HeaderValue,
-    /// The caller's address.
-    pub peer: IpAddr,
-    /// How many proxies in front are trusted.
-    pub trusted_hops: u8,
+    /// Where the call came from.
+    pub origin: Origin<'a>,
     /// The upstream, as `Host` has it.
     pub authority: &'a Authority,
-    /// What was taken off the path.
-    pub prefix: &'a str,
     /// Where the credential stood, which is removed.
     pub key_place: KeyPlace,
     /// The protocol that the caller asked to switch to; kept, with `Connection: upgrade`.
     pub upgrade: Option<HeaderValue>,
     /// The upstream shall send trailers.
     pub wants_trailers: bool,
-    /// The host that the caller called.
-    pub host: Option<HeaderValue>,
 }
 
 /// Brings a caller's headers into the form for the upstream.
@@ -72,7 +63,10 @@ pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol.clone());
     }
-    put_forwarded(headers, forwarded);
+    forwarded::put(headers, &forwarded.origin);
+    if let Ok(host) = HeaderValue::from_str(forwarded.authority.as_str()) {
+        headers.insert(header::HOST, host);
+    }
     let identity = forwarded.identity;
     let mut put = |name: &'static str, value: &HeaderValue| _ = headers.insert(HeaderName::from_static(name), value.clone());
     put(NAMESPACE, &identity.namespace);
@@ -81,32 +75,6 @@ pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
     put(PLAN, &identity.plan);
     put(MODE, &identity.mode);
     put(REQUEST_ID, forwarded.request_id);
-}
-
-fn put_forwarded(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
-    let peer = forwarded.peer.to_string();
-    let trusted = (forwarded.trusted_hops > 0).then(|| headers.get(X_FORWARDED_FOR).and_then(|value| value.to_str().ok())).flatten();
-    let chain = trusted.map_or_else(|| peer.clone(), |chain| format!("{chain}, {peer}"));
-    if let Ok(chain) = HeaderValue::try_from(chain) {
-        headers.insert(X_FORWARDED_FOR, chain);
-    }
-    if forwarded.trusted_hops == 0 || !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if let Some(host) = &forwarded.host
-        && (forwarded.trusted_hops == 0 || !headers.contains_key(X_FORWARDED_HOST))
-    {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    }
-    headers.remove(X_FORWARDED_PREFIX);
-    if !forwarded.prefix.is_empty()
-        && let Ok(prefix) = HeaderValue::from_str(forwarded.prefix)
-    {
-        headers.insert(X_FORWARDED_PREFIX, prefix);
-    }
-    if let Ok(host) = HeaderValue::from_str(forwarded.authority.as_str()) {
-        headers.insert(header::HOST, host);
-    }
 }
 
 /// Brings an upstream's headers into the form for the caller. A switch of protocols keeps what it says about the switch.

@@ -5,6 +5,7 @@ pub mod authenticate;
 pub mod body;
 pub mod cors;
 pub mod forward;
+pub mod forwarded;
 pub mod grant;
 pub mod headers;
 pub mod meter;
@@ -15,7 +16,7 @@ pub mod tunnel;
 pub mod units;
 pub mod websocket;
 
-use std::{cell::OnceCell, net::IpAddr, rc::Rc};
+use std::{cell::OnceCell, rc::Rc};
 
 use authenticate::api_key;
 use body::AnswerBody;
@@ -25,10 +26,10 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use respond::{About, Failure};
 
-use crate::{core::Core, policy::index::Index};
+use crate::{core::Core, listener::Peer, policy::index::Index};
 
 /// Answers one call.
-pub async fn handle(core: Rc<Core>, peer: IpAddr, request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let index = core.index();
     let now = core.now();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| core.request_id());
@@ -38,7 +39,7 @@ pub async fn handle(core: Rc<Core>, peer: IpAddr, request: Request<Incoming>) ->
     }
     let granted = OnceCell::new();
     let mut request = Some(request);
-    let answered = stages(&core, &index, peer, &mut request, &request_id, now, &granted).await;
+    let answered = stages(&core, &index, &peer, &mut request, &request_id, now, &granted).await;
     if let Some(unread) = request {
         forward::discard(unread.into_body()).await;
     }
@@ -62,7 +63,7 @@ pub async fn handle(core: Rc<Core>, peer: IpAddr, request: Request<Incoming>) ->
 async fn stages(
     core: &Rc<Core>,
     index: &Index,
-    peer: IpAddr,
+    peer: &Rc<Peer>,
     unread: &mut Option<Request<Incoming>>,
     request_id: &HeaderValue,
     now: Timestamp,

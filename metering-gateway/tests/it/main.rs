@@ -6,6 +6,7 @@ mod admission;
 mod drain;
 mod forwarding;
 mod lifecycle;
+mod listener;
 mod quota;
 mod streaming;
 mod tls;

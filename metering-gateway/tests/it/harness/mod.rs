@@ -47,7 +47,7 @@ impl RunningGateway {
         config.journal.flush_interval = Duration::from_millis(20);
         adjust(&mut config);
         let bind = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let listeners = Listeners { data: Some(bind()), admin: Some(bind()) };
+        let listeners = Listeners { data: Some(bind()), tls: Some(bind()), admin: Some(bind()) };
         let stop = CancellationToken::new();
         let (ready, became_ready) = oneshot::channel();
         let run = metering_gateway::run(config, Arc::new(SystemClock), listeners, stop.clone(), Some(ready));
@@ -124,6 +124,27 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>
         assert!(tokio::time::Instant::now() < deadline, "{what}: not within {SOON:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Runs a program of the machine to its end, and returns what it printed.
+pub async fn program(name: &str, arguments: &[&str]) -> String {
+    let run = tokio::process::Command::new(name).args(arguments).kill_on_drop(true).output();
+    let output = tokio::time::timeout(SOON * 3, run).await.expect("it ends in time");
+    let output = output.unwrap_or_else(|error| panic!("{name} cannot be run ({error}); `scripts/setup test` installs it"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} {arguments:?} failed: {err}{out}");
+    out.into_owned()
+}
+
+/// Why a gateway with these settings does not start.
+pub async fn refused(adjust: impl FnOnce(&mut Config)) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let portal = "http://127.0.0.1:9/".parse().expect("a URL");
+    let mut config = Config::new(&portal, &credential(CredentialKind::Gateway), folder.path()).expect("valid settings");
+    adjust(&mut config);
+    let run = metering_gateway::run(config, Arc::new(SystemClock), Listeners::default(), CancellationToken::new(), None);
+    let ended = tokio::time::timeout(SOON, run).await.expect("it ends at once");
+    format!("{:#}", ended.expect_err("it does not start"))
 }
 
 /// Binds a server to a free port and runs it until the test ends.

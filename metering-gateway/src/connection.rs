@@ -1,0 +1,170 @@
+//! HTTP on one connection of a caller: HTTP/1.1 or HTTP/2, as its first bytes say.
+
+use std::{cell::Cell, convert::Infallible, net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed};
+
+use http::{HeaderValue, Request, StatusCode, Version, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    config::Config,
+    core::Core,
+    drain::{Notice, Order},
+    listener::{Peer, greet, settings::ProxyProtocol},
+    pipeline,
+};
+
+/// The largest head of a request, and the most headers in it.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 128;
+/// What one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 256;
+
+/// Runs what belongs to one connection on the core's thread.
+#[derive(Debug, Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Counts a connection while it is open.
+#[derive(Debug)]
+pub struct Connected(Rc<Core>);
+
+impl Connected {
+    /// Counts it.
+    pub fn new(core: Rc<Core>) -> Self {
+        core.metrics.connections.fetch_add(1, Relaxed);
+        Self(core)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.metrics.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Brings a connection as far as HTTP, and serves it. What plain connections do not need stands in boxes, so that they do not take its memory.
+pub async fn welcome(connected: Connected, stream: TcpStream, address: IpAddr, tls: Option<TlsAcceptor>, notice: Notice) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let core = connected.0.clone();
+    let listener = &core.shared.config.listener;
+    match tls {
+        None if listener.proxy_protocol == ProxyProtocol::Off => serve(core, stream, Peer::new(address, false), notice).await,
+        None => {
+            Box::pin(async {
+                let mut stream = stream;
+                if let Some(address) = greet(&core, &notice, greet::address(&mut stream, address, listener)).await {
+                    serve(core.clone(), stream, Peer::new(address, false), notice).await;
+                }
+            })
+            .await;
+        }
+        Some(acceptor) => {
+            Box::pin(async {
+                let greeting = async {
+                    let mut stream = stream;
+                    let address = greet::address(&mut stream, address, listener).await?;
+                    Ok((address, greet::secure(stream, &acceptor, core.shared.config.head_timeout).await?))
+                };
+                if let Some((address, stream)) = greet(&core, &notice, greeting).await {
+                    serve(core.clone(), stream, Peer::new(address, true), notice).await;
+                }
+            })
+            .await;
+        }
+    }
+    drop(connected);
+}
+
+/// What comes before HTTP. `None` where it failed, or idle connections are closed: nothing has been asked yet, so nothing is lost.
+async fn greet<T>(core: &Core, notice: &Notice, greeting: impl Future<Output = Result<T, greet::Refused>>) -> Option<T> {
+    tokio::select! {
+        greeted = greeting => greeted
+            .inspect_err(|refused| {
+                core.metrics.refused_connection();
+                tracing::debug!(%refused, "a connection was closed before HTTP began");
+            })
+            .ok(),
+        () = notice.closing() => None,
+    }
+}
+
+async fn serve<S>(core: Rc<Core>, stream: S, peer: Peer, mut notice: Notice)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = Rc::new(peer);
+    // The protocol, once something was asked, and whether no other answer follows.
+    let asked = Cell::new(None);
+    let last = Rc::new(Cell::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.set(Some(request.version()));
+        let (core, peer, last) = (core.clone(), peer.clone(), last.clone());
+        async move {
+            let version = request.version();
+            let mut answer = pipeline::handle(core, peer, request).await;
+            if last.get() && version <= Version::HTTP_11 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let builder = builder(&core.shared.config);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // The bound on a head starts with the protocol, which a caller that sends nothing never chooses.
+    let mut patience = std::pin::pin!(tokio::time::sleep(core.shared.config.head_timeout));
+    let mut waited = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = patience.as_mut(), if !waited => {
+                waited = true;
+                if asked.get().is_none() {
+                    tracing::debug!("a connection was closed because nothing was asked on it");
+                    break Ok(());
+                }
+            }
+            () = peer.was_cut() => {
+                tracing::debug!("a connection was closed because its caller does not read that its call was ended");
+                break Ok(());
+            }
+            order = notice.next() => {
+                last.set(true);
+                // HTTP/2 has a message for it, which leaves what is under way alone; HTTP/1.1 would close at once if nothing is.
+                if order == Order::Close || asked.get() == Some(Version::HTTP_2) {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+fn builder(config: &Config) -> auto::Builder<LocalExecutor> {
+    let mut builder = auto::Builder::new(LocalExecutor);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD_BYTES as u32);
+    builder
+}
