@@ -16,7 +16,6 @@ use super::{
     grant::Grant,
     headers::{self, Forwarded, KeyPlace},
     meter::{Exchange, MeteredBody},
-    path,
     respond::Failure,
     tunnel,
 };
@@ -45,13 +44,13 @@ pub struct Call<'a> {
     pub key_place: KeyPlace,
 }
 
-/// Refuses a body that says that it is too large, before the call is admitted.
+/// Refuses a body that says that it has more than `max` bytes, before the call is admitted.
 ///
 /// # Errors
-/// When it is.
-pub fn check_length(core: &Core, headers: &HeaderMap) -> Result<(), Failure> {
+/// When it does.
+pub fn check_length(max: u64, headers: &HeaderMap) -> Result<(), Failure> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
-    if length.is_some_and(|length| length > core.shared.config.max_request_body_bytes) { Err(Failure::BodyTooLarge) } else { Ok(()) }
+    if length.is_some_and(|length| length > max) { Err(Failure::BodyTooLarge) } else { Ok(()) }
 }
 
 /// Reads what is left of a refused request, within bounds: a caller that is still sending would otherwise meet a closed connection, not the answer.
@@ -93,7 +92,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
             exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             match (switches, from_caller) {
-                (true, Some(from_caller)) => Ok(switch(answer, from_caller, exchange, request_id)),
+                (true, Some(from_caller)) => Ok(edited(grant, switch(answer, from_caller, exchange, request_id))),
                 // Nobody asked for a switch, so nobody could speak the new protocol.
                 (true, None) => Err(fail(&exchange, Failure::internal("the upstream switched protocols unasked"))),
                 (false, _) => {
@@ -101,7 +100,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
                     headers::to_caller(&mut parts.headers, request_id, false);
                     parts.version = Version::default();
                     let body = MeteredBody::new(body, exchange, connection);
-                    Ok(Response::from_parts(parts, AnswerBody::Metered(Box::new(body))))
+                    Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
                 }
             }
         }
@@ -116,6 +115,14 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     }
 }
 
+/// Changes the upstream's headers as the route says. Units were read before.
+fn edited(grant: &Grant, mut answer: Response<AnswerBody>) -> Response<AnswerBody> {
+    if let Some(options) = &grant.route.options {
+        options.response_headers.apply(answer.headers_mut());
+    }
+    answer
+}
+
 /// Settles an exchange to which the gateway itself answers.
 fn fail(exchange: &Exchange, failure: Failure) -> Failure {
     exchange.head(failure.status(), AnsweredBy::Gateway, &HeaderMap::new());
@@ -127,7 +134,7 @@ fn fail(exchange: &Exchange, failure: Failure) -> Failure {
 fn rewrite(core: &Core, grant: &Grant, call: Call<'_>, upgrade: Option<HeaderValue>) -> Result<Request<RequestBody>, Failure> {
     let Call { request, path, peer, request_id, key_place } = call;
     let (mut parts, body) = request.into_parts();
-    let target = path::rewrite(&grant.upstream.base_path, &grant.route.strip_prefix, path, parts.uri.query());
+    let target = grant.route.target(&grant.upstream.base_path, path, parts.uri.query());
     let target = PathAndQuery::try_from(target).map_err(|error| Failure::internal(error.to_string()))?;
     let host = parts
         .headers
@@ -137,17 +144,21 @@ fn rewrite(core: &Core, grant: &Grant, call: Call<'_>, upgrade: Option<HeaderVal
     let forwarded = Forwarded {
         identity: &grant.identity,
         request_id,
-        origin: Origin { peer, trusted_hops: core.shared.config.trusted_proxy_hops, host, prefix: &grant.route.strip_prefix },
+        origin: Origin { peer, trusted_hops: core.shared.config.trusted_proxy_hops, host, prefix: grant.route.prefix() },
         authority: &grant.upstream.authority,
         key_place,
         upgrade,
         wants_trailers: grant.route.wants_trailers,
     };
     headers::to_upstream(&mut parts.headers, &forwarded);
+    if let Some(options) = &grant.route.options {
+        options.request_headers.apply(&mut parts.headers);
+    }
     parts.uri = Uri::from(target);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    Ok(Request::from_parts(parts, RequestBody::new(body, core.shared.config.max_request_body_bytes)))
+    let max = grant.route.max_request_body_bytes(core.shared.config.max_request_body_bytes);
+    Ok(Request::from_parts(parts, RequestBody::new(body, max)))
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.

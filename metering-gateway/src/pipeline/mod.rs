@@ -22,24 +22,28 @@ use authenticate::api_key;
 use body::AnswerBody;
 use calendar::Timestamp;
 use grant::Grant;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use respond::{About, Failure};
 
-use crate::{core::Core, listener::Peer, policy::index::Index};
+use crate::{
+    core::Core,
+    listener::Peer,
+    policy::{entries::CompiledRoute, index::Index, router::Asked},
+};
 
 /// Answers one call.
 pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let index = core.index();
     let now = core.now();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| core.request_id());
-    let origin = cors::allowed_origin(&index.settings, request.headers());
     if cors::is_preflight(request.method(), request.headers()) {
-        return cors::preflight(origin, request.headers());
+        return cors::preflight(&index, &request);
     }
-    let granted = OnceCell::new();
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let found = Found::default();
     let mut request = Some(request);
-    let answered = stages(&core, &index, &peer, &mut request, &request_id, now, &granted).await;
+    let answered = stages(&core, &index, &peer, &mut request, &request_id, now, &found).await;
     if let Some(unread) = request {
         forward::discard(unread.into_body()).await;
     }
@@ -48,37 +52,50 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
         let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url };
         failure.into_response(about)
     });
-    if let Some(grant) = granted.get() {
+    if let Some(grant) = found.grant.get() {
         respond::put_limits(&mut answer, grant, grant.limit_header(&core, now));
     }
     answer.headers_mut().insert(HeaderName::from_static(gateway_control::headers::REQUEST_ID), request_id);
     if let Some(origin) = &origin {
-        cors::open_to(origin, answer.headers_mut());
+        cors::open_to(origin, &index.settings, found.route.get().and_then(|route| route.cors()), answer.headers_mut());
     }
     answer
 }
 
-/// Route, authenticate, admit, forward, meter. What is granted is left in `granted` even when a later stage fails, and a
-/// request that was not forwarded in `unread`.
-async fn stages(
+/// What the stages found out of a call, for the answer to it, whichever stage gives it.
+#[derive(Default)]
+struct Found<'a> {
+    route: OnceCell<&'a CompiledRoute>,
+    grant: OnceCell<Rc<Grant>>,
+}
+
+/// Route, authenticate, admit, forward, meter. What was found is left in `found` even when a later stage fails, and a request that was not forwarded
+/// in `unread`.
+async fn stages<'a>(
     core: &Rc<Core>,
-    index: &Index,
+    index: &'a Index,
     peer: &Rc<Peer>,
     unread: &mut Option<Request<Incoming>>,
     request_id: &HeaderValue,
     now: Timestamp,
-    granted: &OnceCell<Rc<Grant>>,
+    found: &Found<'a>,
 ) -> Result<Response<AnswerBody>, Failure> {
-    if !core.shared.policy.is_usable(now, core.shared.config.max_policy_age) {
-        return Err(Failure::NoPolicy);
-    }
     let request = unread.as_ref().ok_or_else(|| Failure::internal("a call was answered twice"))?;
     let path = path::normalize(request.uri().path()).map_err(Failure::AmbiguousPath)?.into_owned();
-    let route = route::find(index, request.method(), &path)?;
+    let asked = Asked { method: request.method(), path: &path, uri: request.uri(), headers: request.headers() };
+    let routed = route::find(index, asked);
+    // Without a route, too, the policy's word counts only while it is young enough.
+    let config = &core.shared.config;
+    let max_policy_age = routed.as_ref().map_or(config.max_policy_age, |route| route.max_policy_age(config.max_policy_age));
+    if !core.shared.policy.is_usable(now, max_policy_age) {
+        return Err(Failure::NoPolicy);
+    }
+    let route = routed?;
+    found.route.get_or_init(|| route);
     let caller = api_key::authenticate(index, request.headers(), now)?;
     let grant = core.grants.get(core, index, caller.key, route, now)?;
-    let grant = granted.get_or_init(|| grant);
-    forward::check_length(core, request.headers())?;
+    let grant = found.grant.get_or_init(|| grant);
+    forward::check_length(route.max_request_body_bytes(config.max_request_body_bytes), request.headers())?;
     let permit = admit::admit(core, grant.clone(), now).await?;
     let exchange = meter::Exchange::open(core, permit, caller.digest);
     let request = unread.take().ok_or_else(|| Failure::internal("a call was answered twice"))?;

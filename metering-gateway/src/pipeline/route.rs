@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use http::Method;
-
 use super::respond::Failure;
-use crate::policy::{entries::CompiledRoute, index::Index, router::NoRoute};
+use crate::policy::{
+    entries::CompiledRoute,
+    index::Index,
+    router::{Asked, NoRoute},
+};
 
-/// The route of a request; `path` has been normalized.
+/// The route of a request.
 ///
 /// # Errors
 /// When no route matches.
-pub fn find<'a>(index: &'a Index, method: &Method, path: &str) -> Result<&'a Arc<CompiledRoute>, Failure> {
-    index.router.find(method, path).map_err(|none| match none {
+pub fn find<'a>(index: &'a Index, asked: Asked<'_>) -> Result<&'a Arc<CompiledRoute>, Failure> {
+    index.router.find(asked).map_err(|none| match none {
         NoRoute::Path => Failure::NoRoute,
         NoRoute::Method(allowed) => Failure::MethodNotAllowed(allowed),
     })

@@ -14,6 +14,8 @@ use quota::{QuotaLimit, RateLimit};
 use rustls::pki_types::ServerName;
 use url::Url;
 
+use super::options::{CompiledCors, CompiledOptions, Rewrite};
+
 /// Why an entry cannot be used; a sentence for operators.
 pub type Reason = String;
 
@@ -38,6 +40,8 @@ pub struct CompiledRoute {
     pub meters: Vec<CompiledMeter>,
     /// Whether units come in a trailer, which the upstream must then be asked for.
     pub wants_trailers: bool,
+    /// What most routes need not say.
+    pub options: Option<Box<CompiledOptions>>,
 }
 
 /// How a call moves a meter.
@@ -87,6 +91,7 @@ impl CompiledRoute {
         }
         let meters: Vec<_> = route.meters.iter().map(CompiledMeter::compile).collect::<Result<_, _>>()?;
         let wants_trailers = meters.iter().any(|meter| matches!(meter.source, Source::Trailer(_)));
+        let options = route.options.as_deref().map(|options| CompiledOptions::compile(options, &template).map(Box::new)).transpose()?;
         Ok(Self {
             id: route.id,
             product: route.product,
@@ -97,7 +102,40 @@ impl CompiledRoute {
             group: route.group.clone(),
             meters,
             wants_trailers,
+            options,
         })
+    }
+
+    /// The path and query for the upstream; `path` has been normalized and matches the route.
+    pub fn target(&self, base: &str, path: &str, query: Option<&str>) -> String {
+        match self.rewrite() {
+            Some(rewrite) => rewrite.apply(base, path, query),
+            None => crate::pipeline::path::rewrite(base, &self.strip_prefix, path, query),
+        }
+    }
+
+    /// What was taken off the path; nothing where the path is written anew.
+    pub fn prefix(&self) -> &str {
+        if self.rewrite().is_some() { "" } else { &self.strip_prefix }
+    }
+
+    fn rewrite(&self) -> Option<&Rewrite> {
+        self.options.as_ref()?.rewrite.as_ref()
+    }
+
+    /// The largest body of a request, in bytes; `default` where the route says nothing.
+    pub fn max_request_body_bytes(&self, default: u64) -> u64 {
+        self.options.as_ref().and_then(|options| options.max_request_body_bytes).unwrap_or(default)
+    }
+
+    /// How old a policy may be by which its calls are judged; `default` where the route says nothing.
+    pub fn max_policy_age(&self, default: Duration) -> Duration {
+        self.options.as_ref().and_then(|options| options.max_policy_age).unwrap_or(default)
+    }
+
+    /// Which browser origins may call, where the route says so.
+    pub fn cors(&self) -> Option<&CompiledCors> {
+        self.options.as_ref()?.cors.as_ref()
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod entries;
 pub mod index;
+pub mod options;
 pub mod router;
 pub mod store;
 pub mod sync;

@@ -1,36 +1,68 @@
-//! From a method and a path to a route: a tree of path segments.
+//! From a request to a route: by host, path, conditions and method, the most specific first.
 //!
-//! At each segment a literal is tried before a parameter, and both before a rest; at the end of a branch a route of the request's method is wanted,
-//! and a branch without one is left for the next best. A search visits each node of the tree at most once a branch, so its cost is bounded by the
-//! number of templates that could match.
+//! 1. **Host.** Routes that name the host, then those with a wildcard (`*.example.com`; of several the one with the longest name), then those of any
+//!    host. A less specific group is looked at only when nothing in the more specific one matches.
+//! 2. **Path.** A tree of segments: at each one a literal is tried before a parameter, and both before a rest; a branch without a route for the request
+//!    is left for the next best. A search visits each node at most once a branch, so its cost is bounded by the number of templates that could match.
+//! 3. **Conditions.** Of the routes of one template, those with more conditions on headers and query parameters first.
+//! 4. **Method.** A route of the method, then (for HEAD) one of GET, then one of all methods.
+//! 5. **Age.** Of routes that are equal in all this, the one with the older id.
+//!
+//! A host is looked for only where some route names one, and conditions only where a template has them: other requests pay for neither.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use gateway_control::path::{PathTemplate, Segment};
-use http::Method;
+use http::{HeaderMap, Method, Uri, header};
 
-use super::entries::CompiledRoute;
+use super::{entries::CompiledRoute, options::CompiledCors};
 use crate::pipeline::path;
+
+type Map<V> = HashMap<Box<str>, V, foldhash::fast::RandomState>;
 
 /// All routes.
 #[derive(Debug, Default)]
 pub struct Router {
-    root: Node,
+    any_host: Node,
+    /// Absent where no route names a host.
+    hosts: Option<Box<Hosts>>,
+}
+
+#[derive(Debug, Default)]
+struct Hosts {
+    exact: Map<Node>,
+    /// By the name behind `*.`.
+    below: Map<Node>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, Node, foldhash::fast::RandomState>,
+    literals: Map<Node>,
     param: Option<Box<Node>>,
     rest: Leaf,
     here: Leaf,
 }
 
-/// The routes of one template, by method.
+/// The routes of one template.
 #[derive(Debug, Default)]
 struct Leaf {
+    /// Those with conditions, in the order in which they are tried.
+    conditioned: Vec<Arc<CompiledRoute>>,
     by_method: Vec<(Method, Arc<CompiledRoute>)>,
     any: Option<Arc<CompiledRoute>>,
+}
+
+/// What a route is looked for by.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, normalized.
+    pub path: &'a str,
+    /// The target, for its host and query.
+    pub uri: &'a Uri,
+    /// The headers.
+    pub headers: &'a HeaderMap,
 }
 
 /// Why no route was found.
@@ -43,25 +75,35 @@ pub enum NoRoute {
 }
 
 impl Router {
-    /// Builds the tree. Where two routes have the same method and shape of path, the one with the older id wins.
+    /// Builds the trees.
     pub fn new<'a>(routes: impl Iterator<Item = &'a Arc<CompiledRoute>>) -> Self {
         let mut routes: Vec<_> = routes.collect();
         routes.sort_unstable_by_key(|route| route.id);
-        let mut root = Node::default();
+        let mut router = Self::default();
         for route in routes {
-            root.insert(&route.template, route);
+            let hosts = route.options.as_ref().map_or(&[][..], |options| &options.hosts);
+            for host in hosts {
+                let known = router.hosts.get_or_insert_default();
+                let (map, name) = match host.strip_prefix("*.") {
+                    Some(name) => (&mut known.below, name),
+                    None => (&mut known.exact, host.as_str()),
+                };
+                map.entry(name.into()).or_default().insert(&route.template, route);
+            }
+            if hosts.is_empty() {
+                router.any_host.insert(&route.template, route);
+            }
         }
-        Self { root }
+        router
     }
 
-    /// The route of a request; `path` has been normalized.
+    /// The route of a request.
     ///
     /// # Errors
     /// When no template, or none of the method, matches.
-    pub fn find(&self, method: &Method, path: &str) -> Result<&Arc<CompiledRoute>, NoRoute> {
-        let Some(path) = path.strip_prefix('/') else { return Err(NoRoute::Path) };
+    pub fn find(&self, asked: Asked<'_>) -> Result<&Arc<CompiledRoute>, NoRoute> {
         let mut allowed = Vec::new();
-        if let Some(route) = self.root.find(method, Some(path), &mut allowed) {
+        if let Some(route) = self.visit(asked, &mut |leaf| leaf.find(asked, &mut allowed)) {
             return Ok(route);
         }
         if allowed.is_empty() {
@@ -71,6 +113,60 @@ impl Router {
         allowed.dedup();
         Err(NoRoute::Method(allowed))
     }
+
+    /// What the first route that a browser may mean with a preflight says of origins, if that satisfies `wanted`. A preflight names headers without
+    /// their values, so conditions on headers are taken to hold.
+    pub fn preflight(&self, asked: Asked<'_>, wanted: impl Fn(&CompiledCors) -> bool) -> Option<&CompiledCors> {
+        self.visit(asked, &mut |leaf| {
+            let mut routes = leaf.all().filter(|route| takes(route, asked.method).is_some());
+            routes.find_map(|route| {
+                let options = route.options.as_ref()?;
+                options.cors.as_ref().filter(|cors| options.conditions.hold_of_query(asked.uri) && wanted(cors))
+            })
+        })
+    }
+
+    /// Goes through the templates that match, the most specific first, until one has what is looked for.
+    fn visit<'a, T>(&'a self, asked: Asked<'_>, look: &mut impl FnMut(&'a Leaf) -> Option<T>) -> Option<T> {
+        let path = asked.path.strip_prefix('/')?;
+        if let Some(hosts) = &self.hosts
+            && let Some(host) = host(asked.uri, asked.headers)
+        {
+            let below = || host.match_indices('.').filter_map(|(at, _)| hosts.below.get(&host[at + 1..]));
+            if let Some(found) = hosts.exact.get(&*host).into_iter().chain(below()).find_map(|node| node.visit(Some(path), look)) {
+                return Some(found);
+            }
+        }
+        self.any_host.visit(Some(path), look)
+    }
+}
+
+/// The host that a request is for, in lower case, without its port: of the target where that names one (HTTP/2, absolute form), else of `Host`.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<Cow<'a, str>> {
+    let text = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => headers.get(header::HOST)?.to_str().ok()?,
+    };
+    let text = match text.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => text,
+    };
+    let text = text.strip_suffix('.').unwrap_or(text);
+    Some(if text.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(text.to_ascii_lowercase()) } else { Cow::Borrowed(text) })
+}
+
+/// How well a route takes a method: 0 by its name, 1 HEAD by GET, 2 as any.
+fn takes(route: &CompiledRoute, method: &Method) -> Option<u8> {
+    match &route.method {
+        None => Some(2),
+        Some(known) if known == method => Some(0),
+        Some(known) if known == Method::GET && method == Method::HEAD => Some(1),
+        Some(_) => None,
+    }
+}
+
+fn conditions(route: &CompiledRoute) -> usize {
+    route.options.as_ref().map_or(0, |options| options.conditions.count())
 }
 
 impl Node {
@@ -87,19 +183,27 @@ impl Node {
     }
 
     /// `rest` is what follows the slash behind this node; `None` at the end of the path.
-    fn find<'a>(&'a self, method: &Method, rest: Option<&str>, allowed: &mut Vec<Method>) -> Option<&'a Arc<CompiledRoute>> {
-        let Some(rest) = rest else { return self.here.find(method, allowed) };
+    fn visit<'a, T>(&'a self, rest: Option<&str>, look: &mut impl FnMut(&'a Leaf) -> Option<T>) -> Option<T> {
+        let Some(rest) = rest else { return look(&self.here) };
         let (segment, behind) = rest.split_once('/').map_or((rest, None), |(segment, behind)| (segment, Some(behind)));
-        self.literals
-            .get(segment)
-            .and_then(|node| node.find(method, behind, allowed))
-            .or_else(|| self.param.as_ref().filter(|_| !segment.is_empty())?.find(method, behind, allowed))
-            .or_else(|| self.rest.find(method, allowed))
+        if let Some(found) = self.literals.get(segment).and_then(|node| node.visit(behind, look)) {
+            return Some(found);
+        }
+        if let Some(found) = self.param.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.visit(behind, look)) {
+            return Some(found);
+        }
+        look(&self.rest)
     }
 }
 
 impl Leaf {
+    /// Routes come in the order of their ids.
     fn insert(&mut self, route: &Arc<CompiledRoute>) {
+        let wanted = conditions(route);
+        if wanted > 0 {
+            let at = self.conditioned.partition_point(|known| conditions(known) >= wanted);
+            return self.conditioned.insert(at, route.clone());
+        }
         match &route.method {
             None => _ = self.any.get_or_insert_with(|| route.clone()),
             Some(method) if self.by_method.iter().any(|(known, _)| known == method) => (),
@@ -107,105 +211,53 @@ impl Leaf {
         }
     }
 
-    fn find(&self, method: &Method, allowed: &mut Vec<Method>) -> Option<&Arc<CompiledRoute>> {
+    fn all(&self) -> impl Iterator<Item = &Arc<CompiledRoute>> {
+        self.conditioned.iter().chain(self.by_method.iter().map(|(_, route)| route)).chain(&self.any)
+    }
+
+    fn find<'a>(&'a self, asked: Asked<'_>, allowed: &mut Vec<Method>) -> Option<&'a Arc<CompiledRoute>> {
+        let method = asked.method;
+        if !self.conditioned.is_empty()
+            && let Some(route) = self.find_conditioned(asked, allowed)
+        {
+            return Some(route);
+        }
         let of = |wanted: &Method| self.by_method.iter().find(|(known, _)| known == wanted).map(|(_, route)| route);
         // A GET route answers HEAD too, unless HEAD has a route of its own.
         let found = of(method).or_else(|| if method == Method::HEAD { of(&Method::GET) } else { None }).or(self.any.as_ref());
         if found.is_none() {
-            allowed.extend(self.by_method.iter().map(|(known, _)| known.clone()));
-            if self.by_method.iter().any(|(known, _)| known == Method::GET) {
-                allowed.push(Method::HEAD);
-            }
+            self.by_method.iter().for_each(|(known, _)| allow(allowed, known));
         }
         found
+    }
+
+    #[cold]
+    fn find_conditioned<'a>(&'a self, asked: Asked<'_>, allowed: &mut Vec<Method>) -> Option<&'a Arc<CompiledRoute>> {
+        let mut best: Option<(u8, &Arc<CompiledRoute>)> = None;
+        for route in &self.conditioned {
+            if best.is_some_and(|(_, best)| conditions(best) > conditions(route)) {
+                break;
+            }
+            if !route.options.as_ref().is_some_and(|options| options.conditions.hold(asked.uri, asked.headers)) {
+                continue;
+            }
+            match takes(route, asked.method) {
+                Some(rank) if best.is_none_or(|(least, _)| rank < least) => best = Some((rank, route)),
+                Some(_) => (),
+                None => route.method.iter().for_each(|known| allow(allowed, known)),
+            }
+        }
+        best.map(|(_, route)| route)
+    }
+}
+
+/// A path with a route of this method takes it, and HEAD where that is GET.
+fn allow(allowed: &mut Vec<Method>, method: &Method) {
+    allowed.push(method.clone());
+    if method == Method::GET {
+        allowed.push(Method::HEAD);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_control::policy::Route;
-    use ids::{ApiProductId, RouteId, ServiceId, Uuid};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn route(number: u128, method: Option<&str>, path: &str) -> Arc<CompiledRoute> {
-        let route = Route {
-            id: RouteId::from_uuid(Uuid::from_u128(number)),
-            product: ApiProductId::from_uuid(Uuid::nil()),
-            product_slug: "p".into(),
-            service: ServiceId::from_uuid(Uuid::nil()),
-            method: method.map(str::to_owned),
-            path: path.into(),
-            strip_prefix: String::new(),
-            group: None,
-            meters: Vec::new(),
-            options: None,
-        };
-        Arc::new(CompiledRoute::compile(&route).expect("a valid route"))
-    }
-
-    fn router(routes: &[(Option<&str>, &str)]) -> Router {
-        let routes: Vec<_> = routes.iter().zip(1..).map(|((method, path), number)| route(number, *method, path)).collect();
-        Router::new(routes.iter())
-    }
-
-    fn number(found: Result<&Arc<CompiledRoute>, NoRoute>) -> Option<u128> {
-        found.ok().map(|route| route.id.uuid().as_u128())
-    }
-
-    #[test]
-    fn the_most_specific_template_of_the_method_wins() {
-        let router = router(&[
-            (Some("GET"), "/w/v1/forecast/{city}"),  // 1
-            (Some("GET"), "/w/v1/forecast/oslo"),    // 2
-            (Some("GET"), "/w/{*rest}"),             // 3
-            (Some("POST"), "/w/v1/forecast/{city}"), // 4
-            (None, "/w/any"),                        // 5
-            (Some("GET"), "/w/{a}/end"),             // 6
-            (Some("GET"), "/w/v1/"),                 // 7
-        ]);
-        let cases = [
-            (Method::GET, "/w/v1/forecast/oslo", Some(2)),
-            (Method::GET, "/w/v1/forecast/rome", Some(1)),
-            (Method::HEAD, "/w/v1/forecast/rome", Some(1)),
-            (Method::POST, "/w/v1/forecast/oslo", Some(4)),
-            (Method::GET, "/w/v1/forecast/", Some(3)),
-            (Method::GET, "/w/v1/x/y", Some(3)),
-            (Method::GET, "/w/v1/end", Some(6)),
-            (Method::DELETE, "/w/any", Some(5)),
-            (Method::GET, "/w/v1/", Some(7)),
-            (Method::GET, "/w", None),
-            (Method::GET, "/", None),
-            (Method::GET, "w/any", None),
-        ];
-        for (method, path, expected) in cases {
-            assert_eq!(number(router.find(&method, path)), expected, "{method} {path}");
-        }
-        assert_eq!(router.find(&Method::PUT, "/w/v1/forecast/oslo"), Err(NoRoute::Method(vec![Method::GET, Method::HEAD, Method::POST])));
-    }
-
-    #[test]
-    fn of_two_equal_routes_the_older_one_wins() {
-        let (a, b) = (route(1, Some("GET"), "/x/{a}"), route(2, Some("GET"), "/x/{b}"));
-        assert_eq!(number(Router::new([&b, &a].into_iter()).find(&Method::GET, "/x/1")), Some(1));
-    }
-
-    proptest! {
-        /// The tree finds a route exactly when some template matches by itself, and then one that matches.
-        #[test]
-        fn agrees_with_the_templates(
-            templates in proptest::collection::vec("(/(a|b|\\{x\\})){1,4}(/\\{\\*r\\})?", 1..12),
-            path in "(/(a|b|c)){0,5}/?",
-        ) {
-            let routes: Vec<_> = templates.iter().zip(1..).map(|(path, number)| route(number, Some("GET"), path)).collect();
-            let router = Router::new(routes.iter());
-            let found = router.find(&Method::GET, &path);
-            let any = routes.iter().any(|route| route.template.matches(&path));
-            prop_assert_eq!(found.is_ok(), any);
-            if let Ok(found) = found {
-                prop_assert!(found.template.matches(&path));
-            }
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ mod forwarding;
 mod lifecycle;
 mod listener;
 mod quota;
+mod routes;
 mod streaming;
 mod tls;
 mod usage;

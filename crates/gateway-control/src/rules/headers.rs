@@ -24,18 +24,10 @@ const OF_THE_CONNECTION: [&str; 13] = [
 ];
 
 /// What the gateway itself tells the upstream. `x-api-key` is the callers' credential, which never goes on.
-const TOLD_UPSTREAM: [&str; 10] = [
-    headers::API_KEY,
-    headers::REQUEST_ID,
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "traceparent",
-    "tracestate",
-];
+const TOLD_UPSTREAM: [&str; 6] = [headers::API_KEY, headers::REQUEST_ID, "forwarded", "x-real-ip", "traceparent", "tracestate"];
+
+/// What else the gateway itself tells the upstream.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// What the gateway itself tells the caller.
 const TOLD_CALLER: [&str; 3] = [headers::REQUEST_ID, headers::RATE_LIMIT, headers::RATE_LIMIT_POLICY];
@@ -75,7 +67,7 @@ pub fn condition(condition: &ValueMatch) -> Result<(), String> {
 
 /// A header of the request that a route may remove or set.
 pub fn of_request(called: &str) -> Result<(), String> {
-    editable(called, &TOLD_UPSTREAM)
+    editable(called, |name| TOLD_UPSTREAM.contains(&name) || name.starts_with(FORWARDED_PREFIX))
 }
 
 /// A header of the answer that a route may remove or set.
@@ -83,17 +75,17 @@ pub fn of_answer(called: &str) -> Result<(), String> {
     if called.starts_with("access-control-") {
         return Err(format!("`{called}` says which browser origins may call: say so under `cors`."));
     }
-    editable(called, &TOLD_CALLER)
+    editable(called, |name| TOLD_CALLER.contains(&name))
 }
 
-fn editable(called: &str, own: &[&str]) -> Result<(), String> {
+fn editable(called: &str, is_own: impl Fn(&str) -> bool) -> Result<(), String> {
     name(called)?;
     if OF_THE_CONNECTION.contains(&called) {
         return Err(format!("`{called}` belongs to the connection or frames the message, and is not the route's to change."));
     }
     // Some servers take `_` and `-` in names for the same.
     let plain = called.replace('_', "-");
-    if plain.starts_with(headers::IDENTITY_PREFIX) || own.contains(&plain.as_str()) {
+    if plain.starts_with(headers::IDENTITY_PREFIX) || is_own(&plain) {
         return Err(format!("`{called}` is the gateway's own, and is not the route's to change."));
     }
     Ok(())
