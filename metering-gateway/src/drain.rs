@@ -24,7 +24,7 @@ use tokio::{
 /// How long handshakes that are under way may take once listeners take no new ones.
 pub const HANDSHAKE_GRACE: Duration = Duration::from_millis(100);
 /// How long silent connections may still ask after the listeners have closed.
-pub const IDLE_GRACE: Duration = Duration::from_millis(500);
+pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// How far a core is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +196,22 @@ mod tests {
         assert_eq!(notice.next().await, Order::Close);
         let more = tokio::time::timeout(Duration::from_secs(60), notice.next()).await;
         assert!(more.is_err(), "nothing after the last order");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn handshakes_are_refused_and_those_made_before_are_served() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let _made = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        refuse_handshakes(&listener).expect("a filter");
+        let late = tokio::spawn(tokio::net::TcpStream::connect(address));
+        listener.accept().await.expect("the connection that was made before");
+        let more = tokio::time::timeout(HANDSHAKE_GRACE, listener.accept()).await;
+        assert!(more.is_err(), "no other connection came up");
+        drop(listener);
+        let refused = late.await.expect("no panic").expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test(start_paused = true)]
