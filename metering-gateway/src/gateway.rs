@@ -114,7 +114,7 @@ impl Gateway {
         let tls_in = certificates.as_ref().map(Certificates::server_config).transpose()?;
         let doors = doors(data, secured.unwrap_or_default(), tls_in.as_ref());
         let portal = Portal::new(&config.portal_url, &config.credential)?;
-        let tls = tls::config(config.upstream_ca_file.as_deref())?;
+        let tls = tls::configs(config.upstream_ca_file.as_deref())?;
         let shared = Arc::new(Shared {
             config,
             tls,

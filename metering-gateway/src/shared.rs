@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Instant};
 use calendar::Clock;
 use ids::JournalId;
 use journal::Journal;
-use rustls::ClientConfig;
 use telemetry::Readiness;
 
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     listener::certificates::Certificates,
     metrics::Metrics,
     policy::PolicyInForce,
+    upstream::tls::TlsConfigs,
 };
 
 /// The policy is there and fresh enough.
@@ -37,7 +37,7 @@ pub struct Shared {
     /// The policy that calls are judged by.
     pub policy: PolicyInForce,
     /// How connections to https:// upstreams are secured.
-    pub tls: Arc<ClientConfig>,
+    pub tls: TlsConfigs,
     /// What callers over TLS are shown; absent where nothing is served over TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// Rate limits.

@@ -11,13 +11,14 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
 use super::meter::MeteredBody;
+use crate::upstream::AnswerBodyError;
 
 /// Why an answer could not be handed over whole. The connection or stream is then reset, so that the caller can tell.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
     /// The upstream broke off.
     #[error("the upstream broke off: {0}")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] AnswerBodyError),
     /// The key was revoked, the subscription ended, or its quota was used up meanwhile.
     #[error("the exchange was ended by the gateway")]
     Stopped,

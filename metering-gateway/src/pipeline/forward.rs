@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
+use gateway_control::options::UpstreamProtocol;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
 use hyper::{
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     core::Core,
     listener::Peer,
-    upstream::{RequestBody, body::BodyFault},
+    upstream::{RequestBody, UpstreamBody, body::BodyFault},
 };
 
 /// How much of a refused request is read, and for how long.
@@ -80,13 +81,15 @@ pub async fn discard(mut body: Incoming) {
 pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, call: Call<'_>) -> Result<Response<AnswerBody>, Failure> {
     let mut call = call;
     let request_id = call.request_id;
-    let upgrade = (call.request.version() == Version::HTTP_11).then(|| headers::upgrade(call.request.headers())).flatten();
+    // HTTP/2 knows no upgrade; a server may always decline one.
+    let can_switch = call.request.version() == Version::HTTP_11 && grant.upstream.protocol != UpstreamProtocol::Http2;
+    let upgrade = can_switch.then(|| headers::upgrade(call.request.headers())).flatten();
     let from_caller = upgrade.is_some().then(|| hyper::upgrade::on(&mut call.request));
     let outgoing = match rewrite(core, grant, call, upgrade) {
         Ok(outgoing) => outgoing,
         Err(failure) => return Err(fail(&exchange, failure)),
     };
-    let fault = outgoing.body().fault();
+    let body = outgoing.body().source().clone();
     match core.pool.send(&grant.upstream, outgoing).await {
         Ok((answer, connection)) => {
             exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
@@ -106,7 +109,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
         }
         Err(error) => Err(fail(
             &exchange,
-            match fault.get() {
+            match body.fault() {
                 BodyFault::None => Failure::Upstream(error),
                 BodyFault::Caller => Failure::BodyIncomplete,
                 BodyFault::TooLarge => Failure::BodyTooLarge,
@@ -162,7 +165,7 @@ fn rewrite(core: &Core, grant: &Grant, call: Call<'_>, upgrade: Option<HeaderVal
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.
-fn switch(mut answer: Response<Incoming>, caller: OnUpgrade, exchange: Exchange, request_id: &HeaderValue) -> Response<AnswerBody> {
+fn switch(mut answer: Response<UpstreamBody>, caller: OnUpgrade, exchange: Exchange, request_id: &HeaderValue) -> Response<AnswerBody> {
     let is_websocket = answer.headers().get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();

@@ -19,13 +19,12 @@ use calendar::{Period, Timestamp};
 use gateway_control::credential::KeyDigest;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use journal::{AnsweredBy, Outcome};
 
 use super::{admit::Permit, body::AnswerError, units::Units};
 use crate::{
     core::Core,
-    upstream::Connection,
+    upstream::{Connection, UpstreamBody},
     usage::recorder::{self, Part},
 };
 
@@ -283,14 +282,14 @@ impl OpenExchanges {
 /// The upstream's body on its way to the caller.
 #[derive(Debug)]
 pub struct MeteredBody {
-    inner: Incoming,
+    inner: UpstreamBody,
     exchange: Exchange,
     connection: Option<Connection>,
 }
 
 impl MeteredBody {
     /// Wraps the body of an answer whose head is known. An answer without a body is settled here.
-    pub fn new(inner: Incoming, exchange: Exchange, connection: Connection) -> Self {
+    pub fn new(inner: UpstreamBody, exchange: Exchange, connection: Connection) -> Self {
         let mut body = Self { inner, exchange, connection: Some(connection) };
         if body.inner.is_end_stream() {
             body.end(Outcome::Complete);

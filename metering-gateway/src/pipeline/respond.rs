@@ -154,7 +154,7 @@ impl Failure {
             Self::BodyIncomplete => "body-incomplete",
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "upstream-timeout",
             Self::Upstream(UpstreamError::Connect(_)) => "upstream-unreachable",
-            Self::Upstream(UpstreamError::Failed(_)) => "upstream-failed",
+            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::FailedHttp2(_)) => "upstream-failed",
             Self::Internal(_) => "internal",
         }
     }

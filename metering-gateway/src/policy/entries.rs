@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use calendar::{Anchor, Cadence, Period, Timestamp};
 use gateway_control::{
+    options::UpstreamProtocol,
     path::PathTemplate,
     policy::{self, BillableRule, RouteMeter, SubscriptionState, UnitSource},
     usage::Mode,
@@ -183,6 +184,8 @@ pub struct Upstream {
     pub port: u16,
     /// For `https://`: the name that its certificate must be for.
     pub tls: Option<ServerName<'static>>,
+    /// What is spoken.
+    pub protocol: UpstreamProtocol,
     /// What stands before every path, without a slash at its end.
     pub base_path: String,
     /// How long to wait for a connection.
@@ -223,6 +226,7 @@ impl Upstream {
             host,
             port,
             tls,
+            protocol: service.options.as_ref().map_or_else(UpstreamProtocol::default, |options| options.protocol),
             base_path: url.path().trim_end_matches('/').to_owned(),
             connect_timeout: Duration::from_millis(service.connect_timeout_ms.into()),
             first_byte_timeout: Duration::from_millis(service.first_byte_timeout_ms.into()),

@@ -1,17 +1,25 @@
 //! The body of a request on its way to the upstream: passed through frame by frame, up to a bound.
+//!
+//! What was passed on of a small body can be kept, so that the request can be sent once more. The caller's body is then shared by the tries, of which
+//! only the newest may read it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::pipeline::forward::MAX_DISCARDED_BYTES;
+
+/// The most bytes of a request that are kept for another try.
+pub const MAX_KEPT_BYTES: usize = 64 * 1024;
 
 /// Why a request's body could not be passed on.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +30,9 @@ pub enum RequestBodyError {
     /// It is longer than the gateway allows.
     #[error("the caller's body is too large")]
     TooLarge,
+    /// The request is being sent again elsewhere.
+    #[error("the request is sent again on another connection")]
+    Superseded,
 }
 
 /// What went wrong with a body, for those who only see that the upstream call failed.
@@ -36,40 +47,162 @@ pub enum BodyFault {
     TooLarge,
 }
 
-/// A request's body with a bound.
+/// A request's body with a bound, as one try reads it.
 #[derive(Debug)]
 pub struct RequestBody {
+    source: Rc<Source>,
+    try_number: u32,
+}
+
+/// What all tries of a request read.
+#[derive(Debug)]
+pub struct Source {
+    reading: RefCell<Reading>,
+    fault: Cell<BodyFault>,
+    try_number: Cell<u32>,
+    /// The caller is waited for.
+    waits: Cell<bool>,
+    /// When a piece was last passed on.
+    passed_on: Cell<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Reading {
     inner: Incoming,
     left: u64,
     /// How much more is read and dropped once it is too large, so that the caller gets to read why.
     discarding: Option<u64>,
-    fault: Rc<Cell<BodyFault>>,
+    keeping: Keeping,
+}
+
+/// What was passed on and may be needed once more.
+#[derive(Debug)]
+enum Keeping {
+    /// Nothing was read.
+    Untouched,
+    /// All of it so far; `replayed` pieces have been passed on in the present try.
+    All { pieces: Vec<Piece>, bytes: usize, replayed: usize },
+    /// It was too much, or nobody asked.
+    Lost,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
 }
 
 impl RequestBody {
     /// Allows at most `max` bytes.
     pub fn new(inner: Incoming, max: u64) -> Self {
-        Self { inner, left: max, discarding: None, fault: Rc::default() }
+        let reading = Reading { inner, left: max, discarding: None, keeping: Keeping::Untouched };
+        let source = Source {
+            reading: RefCell::new(reading),
+            fault: Cell::default(),
+            try_number: Cell::new(0),
+            waits: Cell::new(false),
+            passed_on: Cell::new(None),
+        };
+        Self { source: Rc::new(source), try_number: 0 }
     }
 
-    /// Where a fault will be noted.
-    pub fn fault(&self) -> Rc<Cell<BodyFault>> {
-        self.fault.clone()
+    /// What all tries share.
+    pub fn source(&self) -> &Rc<Source> {
+        &self.source
     }
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = RequestBodyError;
+impl Source {
+    /// What went wrong with the body, if anything.
+    pub fn fault(&self) -> BodyFault {
+        self.fault.get()
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    /// Keeps what is passed on from now on, as long as it is small and nothing has been passed on yet.
+    pub fn keep(&self) {
+        let mut reading = self.reading.borrow_mut();
+        if matches!(reading.keeping, Keeping::Untouched) {
+            reading.keeping = Keeping::All { pieces: Vec::new(), bytes: 0, replayed: 0 };
+        }
+    }
+
+    /// The body from its start, for one more try; the try before reads no more. `None` when its start is lost.
+    pub fn again(self: &Rc<Self>) -> Option<RequestBody> {
+        match &mut self.reading.borrow_mut().keeping {
+            Keeping::Untouched => (),
+            Keeping::All { replayed, .. } => *replayed = 0,
+            Keeping::Lost => return None,
+        }
+        if self.fault.get() != BodyFault::None {
+            return None;
+        }
+        let try_number = self.try_number.get() + 1;
+        self.try_number.set(try_number);
+        Some(RequestBody { source: self.clone(), try_number })
+    }
+
+    /// After a try that has taken `patience`: how much longer the upstream may take, which is counted from when it had all that there was of the
+    /// request. `None`: no longer.
+    pub fn patience_left(&self, patience: Duration) -> Option<Duration> {
+        if self.waits.get() {
+            return Some(patience);
+        }
+        let left = patience.checked_sub(self.passed_on.get()?.elapsed())?;
+        Some(left).filter(|left| !left.is_zero())
+    }
+}
+
+impl Reading {
+    /// The next kept piece that the present try has not passed on.
+    fn replay(&mut self) -> Option<Frame<Bytes>> {
+        let Keeping::All { pieces, replayed, .. } = &mut self.keeping else { return None };
+        let piece = pieces.get(*replayed)?.clone();
+        *replayed += 1;
+        Some(match piece {
+            Piece::Data(data) => Frame::data(data),
+            Piece::Trailers(trailers) => Frame::trailers(trailers),
+        })
+    }
+
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        match &mut self.keeping {
+            Keeping::Untouched => self.keeping = Keeping::Lost,
+            Keeping::All { pieces, bytes, replayed } => {
+                let piece = match (frame.data_ref(), frame.trailers_ref()) {
+                    (Some(data), _) => Piece::Data(data.clone()),
+                    (None, Some(trailers)) => Piece::Trailers(trailers.clone()),
+                    (None, None) => return,
+                };
+                *bytes += frame.data_ref().map_or(0, Bytes::len);
+                if *bytes > MAX_KEPT_BYTES {
+                    self.keeping = Keeping::Lost;
+                    return;
+                }
+                pieces.push(piece);
+                *replayed = pieces.len();
+            }
+            Keeping::Lost => (),
+        }
+    }
+
+    fn unreplayed(&self) -> &[Piece] {
+        match &self.keeping {
+            Keeping::All { pieces, replayed, .. } => pieces.get(*replayed..).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    fn poll(&mut self, fault: &Cell<BodyFault>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        if let Some(frame) = self.replay() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         loop {
             let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 None if self.discarding.is_some() => return Poll::Ready(Some(Err(RequestBodyError::TooLarge))),
                 None => return Poll::Ready(None),
                 Some(Err(error)) => {
-                    self.fault.set(BodyFault::Caller);
+                    fault.set(BodyFault::Caller);
                     return Poll::Ready(Some(Err(error.into())));
                 }
             };
@@ -81,19 +214,46 @@ impl Body for RequestBody {
                 }
             } else if let Some(left) = self.left.checked_sub(length) {
                 self.left = left;
+                self.note(&frame);
                 return Poll::Ready(Some(Ok(frame)));
             } else {
-                self.fault.set(BodyFault::TooLarge);
+                fault.set(BodyFault::TooLarge);
                 self.discarding = Some(MAX_DISCARDED_BYTES);
             }
         }
     }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Self { source, try_number } = &*self;
+        if source.try_number.get() != *try_number {
+            return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
+        }
+        let polled = source.reading.borrow_mut().poll(&source.fault, cx);
+        source.waits.set(polled.is_pending());
+        if polled.is_ready() {
+            source.passed_on.set(Some(Instant::now()));
+        }
+        polled
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let reading = self.source.reading.borrow();
+        reading.unreplayed().is_empty() && reading.discarding.is_none() && reading.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let reading = self.source.reading.borrow();
+        let again: u64 = reading.unreplayed().iter().map(|piece| if let Piece::Data(data) = piece { data.len() as u64 } else { 0 }).sum();
+        let mut hint = reading.inner.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + again);
+        }
+        hint.set_lower(hint.lower() + again);
+        hint
     }
 }

@@ -1,8 +1,14 @@
 //! Connections to upstreams. Each core has a pool of its own, so no lock is taken.
 
+pub mod answer;
 pub mod body;
+pub mod connect;
+pub mod error;
+pub mod http2;
 pub mod pool;
 pub mod tls;
 
+pub use answer::UpstreamBody;
 pub use body::RequestBody;
-pub use pool::{Connection, Pool, UpstreamError};
+pub use error::{AnswerBodyError, UpstreamError};
+pub use pool::{Connection, Pool};

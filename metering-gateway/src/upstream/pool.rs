@@ -1,67 +1,49 @@
 //! One core's connections to upstreams.
 //!
-//! A connection is taken from the idle ones or made, carries one exchange at a time, and goes back when the answer's body has ended. What fails before
-//! anything was sent on a connection that had been idle is sent again on another; nothing else is ever sent twice.
+//! Over HTTP/1.1 a connection is taken from the idle ones or made, carries one exchange at a time, and goes back when the answer's body has ended. Over
+//! HTTP/2 a connection carries as many exchanges as its peer allows; when all are full, one more is made. What certainly was not processed is sent again
+//! on another connection; nothing else is ever sent twice.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    fmt, io,
+    fmt,
+    future::Future,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use gateway_control::options::UpstreamProtocol;
 use http::{Request, Response, uri::Authority};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use hyper::client::conn::http1::SendRequest;
+use tokio::{net::TcpStream, time::timeout};
 
-use super::RequestBody;
+use super::{
+    RequestBody, UpstreamBody, UpstreamError,
+    body::Source,
+    connect::{Bytestream, Connected},
+    http2::{self, Http2, Stream},
+    tls::TlsConfigs,
+};
 use crate::policy::entries::Upstream;
 
 /// The most idle connections that are kept for one upstream on one core.
 const MAX_IDLE: usize = 256;
 /// How long a connection may be idle before it is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest head of an answer.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Why an upstream gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
-    /// No connection.
-    #[error("no connection: {0}")]
-    Connect(io::Error),
-    /// No connection in time.
-    #[error("no connection within {0:?}")]
-    ConnectTimeout(Duration),
-    /// No head of an answer in time.
-    #[error("no answer within {0:?}")]
-    FirstByteTimeout(Duration),
-    /// It closed the connection, or what it sent is not HTTP.
-    #[error("no valid answer: {0}")]
-    Failed(#[from] hyper::Error),
-}
+/// How often a request that was not processed is sent again.
+const MAX_UNPROCESSED: u32 = 3;
 
 /// One core's connections.
 #[derive(Clone)]
 pub struct Pool(Rc<Inner>);
 
 struct Inner {
-    /// Plain connections, and those over TLS.
-    idle: [RefCell<HashMap<Authority, Vec<Idle>>>; 2],
-    open: Cell<usize>,
-    tls: TlsConnector,
+    lanes: RefCell<HashMap<(bool, UpstreamProtocol, Authority), Rc<Lane>>>,
+    open: Rc<Cell<usize>>,
+    tls: TlsConfigs,
 }
 
 impl fmt::Debug for Pool {
@@ -70,49 +52,83 @@ impl fmt::Debug for Pool {
     }
 }
 
+/// The connections to one upstream.
+#[derive(Debug, Default)]
+struct Lane {
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Rc<Http2>>>,
+}
+
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<RequestBody>,
     since: Instant,
 }
 
-/// A connection that carries an exchange. Dropped without [`Connection::release`], it is closed.
+/// A connection, or a stream of one, that carries an exchange. Dropped without [`Connection::release`], it is closed or reset.
 #[derive(Debug)]
 pub struct Connection {
-    pool: Pool,
-    upstream: Arc<Upstream>,
-    sender: SendRequest<RequestBody>,
+    lane: Rc<Lane>,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Http1(SendRequest<RequestBody>),
+    Http2(Stream),
 }
 
 impl Connection {
     /// The exchange has ended in order: another may follow.
     pub fn release(self) {
-        let Self { pool, upstream, sender } = self;
-        if sender.is_closed() {
-            return;
-        }
-        let mut idle = pool.0.idle(&upstream).borrow_mut();
-        // The name is cloned for the first connection of an upstream only.
-        let list = match idle.get_mut(&upstream.authority) {
-            Some(list) => list,
-            None => idle.entry(upstream.authority.clone()).or_default(),
-        };
-        if list.len() < MAX_IDLE {
-            list.push(Idle { sender, since: Instant::now() });
+        let Held::Http1(sender) = self.held else { return };
+        let mut idle = self.lane.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < MAX_IDLE {
+            idle.push(Idle { sender, since: Instant::now() });
         }
     }
 }
 
-impl Inner {
-    fn idle(&self, upstream: &Upstream) -> &RefCell<HashMap<Authority, Vec<Idle>>> {
-        &self.idle[usize::from(upstream.tls.is_some())]
+/// Counts a connection while it is open.
+struct Open(Rc<Cell<usize>>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Lane {
+    /// The connection that was used last, so that those in excess grow old.
+    fn take_idle(&self) -> Option<SendRequest<RequestBody>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { sender, since }) = idle.pop() {
+            if sender.is_ready() && since.elapsed() < IDLE_TIMEOUT {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn take_stream(&self) -> Option<Stream> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| !connection.is_closed());
+        shared.iter().find_map(Http2::reserve)
+    }
+
+    fn take(&self) -> Option<Held> {
+        self.take_idle().map(Held::Http1).or_else(|| self.take_stream().map(Held::Http2))
     }
 }
 
 impl Pool {
     /// No connections yet.
-    pub fn new(tls: Arc<ClientConfig>) -> Self {
-        Self(Rc::new(Inner { idle: Default::default(), open: Cell::new(0), tls: tls.into() }))
+    pub fn new(tls: TlsConfigs) -> Self {
+        Self(Rc::new(Inner { lanes: RefCell::default(), open: Rc::default(), tls }))
+    }
+
+    fn lane(&self, upstream: &Upstream, protocol: UpstreamProtocol) -> Rc<Lane> {
+        self.0.lanes.borrow_mut().entry((upstream.tls.is_some(), protocol, upstream.authority.clone())).or_default().clone()
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -123,93 +139,108 @@ impl Pool {
         &self,
         upstream: &Arc<Upstream>,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Connection), UpstreamError> {
-        let mut request = request;
+    ) -> Result<(Response<UpstreamBody>, Connection), UpstreamError> {
+        let switches = request.headers().contains_key(http::header::UPGRADE);
+        let protocol = if switches { UpstreamProtocol::Http1 } else { upstream.protocol };
+        let lane = self.lane(upstream, protocol);
+        let patience = upstream.first_byte_timeout;
+        let (mut head, body) = request.into_parts();
+        let source = body.source().clone();
+        let mut body = Some(body);
+        let mut unprocessed = 0;
         loop {
-            let (mut sender, reused) = match self.take_idle(upstream) {
-                Some(sender) => (sender, true),
-                None => (self.connect(upstream).await?, false),
+            let (held, reused) = match lane.take() {
+                Some(held) => (held, true),
+                None => (self.connect(upstream, protocol, &lane).await?, false),
             };
-            let sent = timeout(upstream.first_byte_timeout, sender.try_send_request(request)).await;
-            match sent.map_err(|_| UpstreamError::FirstByteTimeout(upstream.first_byte_timeout))? {
-                Ok(answer) => return Ok((answer, Connection { pool: self.clone(), upstream: upstream.clone(), sender })),
-                Err(mut error) => match error.take_message().filter(|_| reused) {
-                    // Nothing was sent: the idle connection had been closed meanwhile.
-                    Some(unsent) => request = unsent,
-                    None => return Err(error.into_error().into()),
-                },
+            let sending = match body.take() {
+                Some(body) => body,
+                None => source.again().ok_or(UpstreamError::FirstByteTimeout(patience))?,
+            };
+            match held {
+                Held::Http1(mut sender) => {
+                    let request = Request::from_parts(head, sending);
+                    match within(sender.try_send_request(request), &source, patience).await? {
+                        Ok(answer) => {
+                            let connection = Connection { lane, held: Held::Http1(sender) };
+                            return Ok((answer.map(UpstreamBody::Http1), connection));
+                        }
+                        Err(mut error) => match error.take_message().filter(|_| reused) {
+                            // Nothing was sent: the idle connection had been closed meanwhile.
+                            Some(unsent) => {
+                                let (unsent, returned) = unsent.into_parts();
+                                (head, body) = (unsent, Some(returned));
+                            }
+                            None => return Err(error.into_error().into()),
+                        },
+                    }
+                }
+                Held::Http2(mut stream) => {
+                    source.keep();
+                    match within(stream.send(upstream, &head, sending), &source, patience).await? {
+                        Ok(answer) => return Ok((answer, Connection { lane, held: Held::Http2(stream) })),
+                        Err(error) if http2::never_processed(&error) && unprocessed < MAX_UNPROCESSED => {
+                            unprocessed += 1;
+                            body = Some(source.again().ok_or(error)?);
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, upstream: &Upstream, protocol: UpstreamProtocol, lane: &Rc<Lane>) -> Result<Held, UpstreamError> {
+        let connecting = async {
+            let stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
+            Bytestream::secure(stream, upstream.tls.as_ref(), protocol, &self.0.tls).await
+        };
+        let stream = timeout(upstream.connect_timeout, connecting)
+            .await
+            .map_err(|_| UpstreamError::ConnectTimeout(upstream.connect_timeout))?
+            .map_err(UpstreamError::Connect)?;
+        let open = &self.0.open;
+        open.set(open.get() + 1);
+        match stream.speak(protocol, || (), Open(open.clone())).await? {
+            Connected::Http1(sender) => Ok(Held::Http1(sender)),
+            Connected::Http2(connection) => {
+                let stream = connection.reserve();
+                lane.shared.borrow_mut().push(connection);
+                stream.map(Held::Http2).ok_or_else(|| UpstreamError::FailedHttp2(h2::Reason::REFUSED_STREAM.into()))
             }
         }
     }
 
     /// Closes what was idle for long.
     pub fn sweep(&self) {
-        for idle in &self.0.idle {
-            idle.borrow_mut().retain(|_, list| {
-                list.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
-                !list.is_empty()
-            });
+        for lane in self.0.lanes.borrow().values() {
+            lane.idle.borrow_mut().retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
+            lane.shared.borrow_mut().retain(|connection| !connection.is_closed());
         }
     }
 
     /// Closes everything that is idle.
     pub fn clear(&self) {
-        self.0.idle.iter().for_each(|idle| idle.borrow_mut().clear());
+        for lane in self.0.lanes.borrow().values() {
+            lane.idle.borrow_mut().clear();
+            lane.shared.borrow_mut().clear();
+        }
     }
 
     /// How many connections are open, idle ones included.
     pub fn open(&self) -> usize {
         self.0.open.get()
     }
-
-    /// The connection that was used last, so that those in excess grow old.
-    fn take_idle(&self, upstream: &Upstream) -> Option<SendRequest<RequestBody>> {
-        let mut idle = self.0.idle(upstream).borrow_mut();
-        let list = idle.get_mut(&upstream.authority)?;
-        while let Some(Idle { sender, since }) = list.pop() {
-            if sender.is_ready() && since.elapsed() < IDLE_TIMEOUT {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    async fn connect(&self, upstream: &Upstream) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let connecting = async {
-            let stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
-            stream.set_nodelay(true)?;
-            match &upstream.tls {
-                None => Ok(Stream::Plain(stream)),
-                Some(name) => self.0.tls.connect(name.clone(), stream).await.map(|stream| Stream::Tls(Box::new(stream))),
-            }
-        };
-        let stream = timeout(upstream.connect_timeout, connecting)
-            .await
-            .map_err(|_| UpstreamError::ConnectTimeout(upstream.connect_timeout))?
-            .map_err(UpstreamError::Connect)?;
-        match stream {
-            Stream::Plain(stream) => self.carry(stream).await,
-            Stream::Tls(stream) => self.carry(stream).await,
-        }
-    }
-
-    /// Starts HTTP on a connection; it is driven beside the exchanges until it ends.
-    async fn carry(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-        let pool = self.clone();
-        pool.0.open.set(pool.0.open.get() + 1);
-        tokio::task::spawn_local(async move {
-            // What breaks a connection is seen, and told, by the exchange on it.
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to an upstream ended");
-            }
-            pool.0.open.set(pool.0.open.get() - 1);
-        });
-        Ok(sender)
-    }
 }
 
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+/// Waits for the head of an answer for as long as the upstream may take; the time in which it waits for the caller's body is not counted.
+async fn within<T>(answer: impl Future<Output = T>, source: &Source, patience: Duration) -> Result<T, UpstreamError> {
+    let mut answer = pin!(answer);
+    let mut left = patience;
+    loop {
+        match timeout(left, answer.as_mut()).await {
+            Ok(answered) => return Ok(answered),
+            Err(_) => left = source.patience_left(patience).ok_or(UpstreamError::FirstByteTimeout(patience))?,
+        }
+    }
 }

@@ -1,19 +1,41 @@
-//! TLS to upstreams, by rustls: the certificates that the system trusts, and those of a file for private authorities.
+//! TLS to upstreams, by rustls: the certificates that the system trusts, and those of a file for private authorities; what is spoken is agreed by ALPN.
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use rustls::{
     ClientConfig, RootCertStore,
+    client::Resumption,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-/// What every core's connections are secured with.
+/// What every core's connections are secured with, by what may be spoken on them.
+#[derive(Debug, Clone)]
+pub struct TlsConfigs {
+    /// HTTP/2 or HTTP/1.1, as the upstream prefers.
+    pub either: Arc<ClientConfig>,
+    /// HTTP/1.1 only.
+    pub http1: Arc<ClientConfig>,
+    /// HTTP/2 only.
+    pub http2: Arc<ClientConfig>,
+}
+
+/// How many TLS sessions are remembered for quick reconnects.
+const SESSIONS: usize = 256;
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
+
+/// Whether ALPN has agreed on HTTP/2.
+pub fn is_http2(agreed: Option<&[u8]>) -> bool {
+    agreed == Some(HTTP2)
+}
+
+/// Reads what is trusted.
 ///
 /// # Errors
 /// When the file of private authorities cannot be read, or holds none.
-pub fn config(private_authorities: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
+pub fn configs(private_authorities: Option<&Path>) -> anyhow::Result<TlsConfigs> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
@@ -26,12 +48,18 @@ pub fn config(private_authorities: Option<&Path>) -> anyhow::Result<Arc<ClientCo
     if trusted == 0 && private_authorities.is_none() {
         tracing::warn!("the system trusts no certificate authority, so no https:// upstream can be reached; install ca-certificates");
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let speaking = |protocols: &[&[u8]]| {
+        let mut config = config.clone();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        // A resumed session must not answer for another choice of protocols.
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Arc::new(config)
+    };
+    Ok(TlsConfigs { either: speaking(&[HTTP2, HTTP1]), http1: speaking(&[HTTP1]), http2: speaking(&[HTTP2]) })
 }
 
 fn add_authorities(roots: &mut RootCertStore, path: &Path) -> anyhow::Result<()> {

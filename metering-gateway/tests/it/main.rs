@@ -11,5 +11,6 @@ mod quota;
 mod routes;
 mod streaming;
 mod tls;
+mod upstream_http2;
 mod usage;
 mod websocket;

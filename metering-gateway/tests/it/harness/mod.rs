@@ -1,5 +1,6 @@
 //! A gateway with all that it needs around it.
 
+pub mod http2;
 pub mod policy;
 pub mod portal;
 pub mod process;

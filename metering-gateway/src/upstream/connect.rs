@@ -1,0 +1,101 @@
+//! Making connections: TCP, TLS, and what is then spoken.
+
+use std::{io, rc::Rc};
+
+use gateway_control::options::UpstreamProtocol;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    body::RequestBody,
+    error::UpstreamError,
+    http2::Http2,
+    tls::{TlsConfigs, is_http2},
+};
+
+/// The largest head of an answer over HTTP/1.1.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// A new connection.
+pub enum Connected {
+    /// It carries one exchange at a time.
+    Http1(SendRequest<RequestBody>),
+    /// It carries many.
+    Http2(Rc<Http2>),
+}
+
+/// A byte stream to an upstream.
+pub enum Bytestream {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Bytestream {
+    /// Secures a TCP connection, if it is to be.
+    ///
+    /// # Errors
+    /// When the peer does not speak TLS, or is not who it should be.
+    pub async fn secure(
+        stream: TcpStream,
+        name: Option<&ServerName<'static>>,
+        protocol: UpstreamProtocol,
+        configs: &TlsConfigs,
+    ) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let Some(name) = name else { return Ok(Self::Plain(stream)) };
+        let config = match protocol {
+            UpstreamProtocol::Auto => &configs.either,
+            UpstreamProtocol::Http1 => &configs.http1,
+            UpstreamProtocol::Http2 => &configs.http2,
+        };
+        let stream = TlsConnector::from(config.clone()).connect(name.clone(), stream).await?;
+        if protocol == UpstreamProtocol::Http2 && !is_http2(stream.get_ref().1.alpn_protocol()) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the upstream does not agree on HTTP/2"));
+        }
+        Ok(Self::Tls(Box::new(stream)))
+    }
+
+    /// Starts HTTP. `changed` is called whenever there may be room for more streams, and `ended` is dropped with the connection.
+    ///
+    /// # Errors
+    /// When the connection broke at once.
+    pub async fn speak(
+        self,
+        protocol: UpstreamProtocol,
+        changed: impl Fn() + 'static,
+        ended: impl Sized + 'static,
+    ) -> Result<Connected, UpstreamError> {
+        match self {
+            Self::Plain(stream) if protocol == UpstreamProtocol::Http2 => Ok(Connected::Http2(Http2::start(stream, changed, ended).await?)),
+            Self::Plain(stream) => http1(stream, ended).await,
+            Self::Tls(stream) if is_http2(stream.get_ref().1.alpn_protocol()) => {
+                Ok(Connected::Http2(Http2::start(stream, changed, ended).await?))
+            }
+            Self::Tls(stream) => http1(stream, ended).await,
+        }
+    }
+}
+
+/// Starts HTTP/1.1 on a connection; it is driven beside the exchanges until it ends.
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ended: impl Sized + 'static,
+) -> Result<Connected, UpstreamError> {
+    let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
+    tokio::task::spawn_local(async move {
+        // What breaks a connection is seen, and told, by the exchange on it.
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to an upstream ended");
+        }
+        drop(ended);
+    });
+    Ok(Connected::Http1(sender))
+}

@@ -1,0 +1,285 @@
+//! HTTP/2 to upstreams (RFC 9113): one connection carries many exchanges.
+//!
+//! Windows are fixed. A connection's window is as large as those of all its streams together, so a caller who reads slowly fills its own stream's window
+//! and never stops the others on the connection; what one connection may hold unread is bounded by that.
+
+use std::{
+    cell::Cell,
+    future::{Future as _, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, SendStream,
+    client::{self, SendRequest},
+};
+use http::{Request, Response, Uri, header, request::Parts, uri::Scheme};
+use http_body::Body as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+    task::AbortHandle,
+};
+
+use super::{
+    answer::{Http2Body, UpstreamBody},
+    body::RequestBody,
+};
+use crate::policy::entries::Upstream;
+
+/// The most streams that are opened on one connection, even when the peer allows more.
+pub const MAX_STREAMS: usize = 128;
+/// How many streams are opened before the peer has said how many it allows.
+const FIRST_STREAMS: usize = 8;
+/// What stands for "the peer has not said yet".
+const NOT_SAID: usize = usize::MAX - 1;
+/// How much of one answer may be under way to a caller.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// How much of all answers on a connection.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+/// The most bytes of one request's body that wait in the connection.
+const MAX_SEND_BUFFER: usize = 256 * 1024;
+/// The largest head of an answer.
+const MAX_HEAD_BYTES: u32 = 64 * 1024;
+/// How long a connection that nobody needs may take to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection. Once the last owner drops it, it says goodbye and closes.
+pub struct Http2 {
+    sender: SendRequest<Bytes>,
+    state: Rc<State>,
+}
+
+struct State {
+    streams: Cell<usize>,
+    max_streams: Cell<usize>,
+    closed: Cell<bool>,
+    /// No more streams: the peer has said goodbye, or the connection has become old or suspect.
+    retiring: Cell<bool>,
+    dropped: Notify,
+}
+
+impl std::fmt::Debug for Http2 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http2").field("streams", &self.state.streams).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        // The connection notices that nobody can send any more only when it is looked at.
+        self.state.dropped.notify_one();
+    }
+}
+
+impl Http2 {
+    /// Starts HTTP/2 on a connection; it is driven beside the exchanges until it ends. `changed` is called whenever room for streams may have appeared,
+    /// and `ended` is dropped with the connection.
+    ///
+    /// # Errors
+    /// When the preface cannot be sent.
+    pub async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(
+        io: T,
+        changed: impl Fn() + 'static,
+        ended: impl Sized + 'static,
+    ) -> Result<Rc<Self>, h2::Error> {
+        let (sender, connection) = builder().handshake(io).await?;
+        let state = Rc::new(State {
+            streams: Cell::new(0),
+            max_streams: Cell::new(FIRST_STREAMS),
+            closed: Cell::new(false),
+            retiring: Cell::new(false),
+            dropped: Notify::new(),
+        });
+        tokio::task::spawn_local(drive(connection, state.clone(), changed, ended));
+        Ok(Rc::new(Self { sender, state }))
+    }
+
+    /// Whether no stream can be opened any more.
+    pub fn is_closed(&self) -> bool {
+        self.state.closed.get() || self.state.retiring.get()
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.state.streams.get()
+    }
+
+    /// Opens no more streams; the connection closes after those that are open.
+    pub fn retire(&self) {
+        self.state.retiring.set(true);
+    }
+
+    /// Reserves a stream, if the peer allows one more.
+    pub fn reserve(self: &Rc<Self>) -> Option<Stream> {
+        let streams = self.state.streams.get();
+        if self.is_closed() || streams >= self.state.max_streams.get() {
+            return None;
+        }
+        self.state.streams.set(streams + 1);
+        Some(Stream { connection: self.clone(), upload: None })
+    }
+}
+
+fn builder() -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(NOT_SAID)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_send_buffer_size(MAX_SEND_BUFFER);
+    builder
+}
+
+async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
+    connection: client::Connection<T>,
+    state: Rc<State>,
+    changed: impl Fn(),
+    ended: impl Sized,
+) {
+    let mut connection = pin!(connection);
+    let driving = poll_fn(|cx| {
+        let polled = connection.as_mut().poll(cx);
+        let max_streams = match connection.max_concurrent_send_streams() {
+            NOT_SAID => FIRST_STREAMS,
+            said => said.min(MAX_STREAMS),
+        };
+        if state.max_streams.replace(max_streams) < max_streams {
+            changed();
+        }
+        polled
+    });
+    let forsaken = async {
+        state.dropped.notified().await;
+        tokio::time::sleep(CLOSE_TIMEOUT).await;
+    };
+    tokio::select! {
+        result = driving => if let Err(error) = result {
+            // What breaks a connection is seen, and told, by the exchanges on it.
+            tracing::debug!(%error, "a connection to an upstream ended");
+        },
+        () = forsaken => tracing::debug!("an upstream did not take the goodbye of a connection"),
+    }
+    state.closed.set(true);
+    drop(ended);
+    changed();
+}
+
+/// A stream of a connection. Dropped before its answer was read whole, it is reset, and its upload ends.
+#[derive(Debug)]
+pub struct Stream {
+    connection: Rc<Http2>,
+    upload: Option<AbortHandle>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.abort();
+        }
+        let streams = &self.connection.state.streams;
+        streams.set(streams.get() - 1);
+    }
+}
+
+impl Stream {
+    /// The connection that it is on.
+    pub fn connection(&self) -> &Rc<Http2> {
+        &self.connection
+    }
+
+    /// Sends a request and waits for the head of its answer, which may come before the request has ended. The head of the request is only read, so
+    /// that it can be sent again elsewhere.
+    ///
+    /// # Errors
+    /// When there is no answer; [`never_processed`] tells whether the peer can have seen the request.
+    pub async fn send(&mut self, upstream: &Upstream, head: &Parts, body: RequestBody) -> Result<Response<UpstreamBody>, h2::Error> {
+        let mut sender = self.connection.sender.clone();
+        if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
+            self.connection.retire();
+            return Err(error);
+        }
+        let ends = body.is_end_stream();
+        let (answer, stream) = sender.send_request(request(upstream, head), ends)?;
+        if !ends {
+            self.upload = Some(tokio::task::spawn_local(upload(body, stream)).abort_handle());
+        }
+        let (parts, body) = answer.await?.into_parts();
+        let body = UpstreamBody::Http2(Http2Body::new(body, &parts.headers));
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+/// Whether the peer has certainly not seen the request (RFC 9113, 8.7): it may be sent again, whatever its method is.
+pub fn never_processed(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// The head in the form of HTTP/2: scheme and authority stand in the target, and `Host` does not exist.
+fn request(upstream: &Upstream, head: &Parts) -> Request<()> {
+    let mut target = http::uri::Parts::default();
+    target.scheme = Some(if upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+    target.authority = Some(upstream.authority.clone());
+    target.path_and_query = head.uri.path_and_query().cloned();
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = http::Version::HTTP_2;
+    // A target of scheme, authority and path is always one.
+    *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
+    *request.headers_mut() = head.headers.clone();
+    request.headers_mut().remove(header::HOST);
+    request
+}
+
+/// Sends a request's body as fast as the peer takes it; at most one frame of it waits here.
+async fn upload(mut body: RequestBody, mut stream: SendStream<Bytes>) {
+    loop {
+        let frame = poll_fn(|cx| {
+            // Whoever resets the stream does not want the rest.
+            if stream.poll_reset(cx).is_ready() { Poll::Ready(None) } else { Pin::new(&mut body).poll_frame(cx).map(Some) }
+        })
+        .await;
+        let sent = match frame {
+            None => return,
+            Some(None) => return drop(stream.send_data(Bytes::new(), true)),
+            Some(Some(Err(error))) => {
+                tracing::debug!(%error, "a request's body ended early");
+                return stream.send_reset(Reason::CANCEL);
+            }
+            Some(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    let last = body.is_end_stream();
+                    send_data(&mut stream, data, last).await.map(|()| last)
+                }
+                Err(frame) => frame.into_trailers().map_or(Ok(false), |trailers| stream.send_trailers(trailers).map(|()| true)),
+            },
+        };
+        match sent {
+            Ok(false) => (),
+            Ok(true) => return,
+            Err(error) => return tracing::debug!(%error, "an upstream took no more of a request's body"),
+        }
+    }
+}
+
+async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), h2::Error> {
+    if data.is_empty() {
+        return if last { stream.send_data(data, true) } else { Ok(()) };
+    }
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        while stream.capacity() == 0 {
+            // `None`: the stream is no longer open for sending.
+            poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(Reason::STREAM_CLOSED)??;
+        }
+        let piece = data.split_to(stream.capacity().min(data.len()));
+        stream.send_data(piece, last && data.is_empty())?;
+    }
+    Ok(())
+}
