@@ -165,6 +165,8 @@ where
 fn builder(config: &Config) -> auto::Builder<LocalExecutor> {
     let mut builder = auto::Builder::new(LocalExecutor);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    // A WebSocket over HTTP/2 begins with an extended CONNECT (RFC 8441).
+    builder.http2().enable_connect_protocol();
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD_BYTES as u32);
     builder
 }

@@ -19,7 +19,7 @@ use prometheus_client::{
 use crate::pipeline::respond::Failure;
 
 /// The problems that are counted by name.
-const PROBLEMS: [&str; 21] = [
+const PROBLEMS: [&str; 23] = [
     "ambiguous-path",
     "no-route",
     "method-not-allowed",
@@ -39,6 +39,8 @@ const PROBLEMS: [&str; 21] = [
     "upstream-timeout",
     "upstream-unreachable",
     "upstream-failed",
+    "deadline-exceeded",
+    "stopping",
     "internal",
     "other",
 ];

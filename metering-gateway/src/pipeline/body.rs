@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
-use super::meter::MeteredBody;
+use super::meter::{MeteredBody, Stop};
 use crate::upstream::AnswerBodyError;
 
 /// Why an answer could not be handed over whole. The connection or stream is then reset, so that the caller can tell.
@@ -19,9 +20,23 @@ pub enum AnswerError {
     /// The upstream broke off.
     #[error("the upstream broke off: {0}")]
     Upstream(#[from] AnswerBodyError),
-    /// The key was revoked, the subscription ended, or its quota was used up meanwhile.
+    /// The key was revoked, the subscription ended, or its quota was used up meanwhile. The source is what HTTP/2 resets the stream with.
     #[error("the exchange was ended by the gateway")]
-    Stopped,
+    Stopped(#[source] h2::Error),
+    /// It took longer than the call may.
+    #[error("the call's time is over")]
+    TimedOut,
+}
+
+impl AnswerError {
+    /// The gateway ended the exchange. gRPC takes the codes for "permission denied" and "resource exhausted".
+    pub fn stopped(stop: Stop) -> Self {
+        Self::Stopped(h2::Error::from(match stop {
+            Stop::Revoked => Reason::INADEQUATE_SECURITY,
+            Stop::QuotaUsedUp => Reason::ENHANCE_YOUR_CALM,
+            _ => Reason::CANCEL,
+        }))
+    }
 }
 
 impl From<Infallible> for AnswerError {

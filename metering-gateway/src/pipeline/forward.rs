@@ -10,13 +10,15 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use journal::{AnsweredBy, Outcome};
+use tokio::time::Instant;
 
 use super::{
     body::AnswerBody,
     forwarded::Origin,
     grant::Grant,
     headers::{self, Forwarded, KeyPlace},
-    meter::{Exchange, MeteredBody},
+    http2,
+    meter::{Ended, Exchange, MeteredBody},
     respond::Failure,
     tunnel,
 };
@@ -43,6 +45,8 @@ pub struct Call<'a> {
     pub request_id: &'a HeaderValue,
     /// Where the credential stood.
     pub key_place: KeyPlace,
+    /// When the caller's time is over, if it says so.
+    pub deadline: Option<Instant>,
 }
 
 /// Refuses a body that says that it has more than `max` bytes, before the call is admitted.
@@ -55,10 +59,13 @@ pub fn check_length(max: u64, headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads what is left of a refused request, within bounds: a caller that is still sending would otherwise meet a closed connection, not the answer.
-pub async fn discard(mut body: Incoming) {
-    if body.is_end_stream() {
+///
+/// HTTP/2 has a message for it, so nothing needs to be read there; and who waits for `100 Continue` shall not get it.
+pub async fn discard(request: Request<Incoming>) {
+    if request.version() > Version::HTTP_11 || request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
         return;
     }
+    let mut body = request.into_body();
     let mut left = MAX_DISCARDED_BYTES;
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -81,16 +88,26 @@ pub async fn discard(mut body: Incoming) {
 pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, call: Call<'_>) -> Result<Response<AnswerBody>, Failure> {
     let mut call = call;
     let request_id = call.request_id;
-    // HTTP/2 knows no upgrade; a server may always decline one.
-    let can_switch = call.request.version() == Version::HTTP_11 && grant.upstream.protocol != UpstreamProtocol::Http2;
-    let upgrade = can_switch.then(|| headers::upgrade(call.request.headers())).flatten();
-    let from_caller = upgrade.is_some().then(|| hyper::upgrade::on(&mut call.request));
-    let outgoing = match rewrite(core, grant, call, upgrade) {
+    let deadline = call.deadline;
+    let is_extended = http2::is_websocket(&call.request);
+    // HTTP/2 knows no upgrade to an upstream; a server may always decline one.
+    let can_switch = grant.upstream.protocol != UpstreamProtocol::Http2;
+    let upgrade = match call.request.version() {
+        Version::HTTP_11 if can_switch => headers::upgrade(call.request.headers()),
+        _ => (is_extended && can_switch).then(http2::upgrade),
+    };
+    let from_caller = (upgrade.is_some() || is_extended).then(|| hyper::upgrade::on(&mut call.request));
+    let outgoing = match rewrite(core, grant, &exchange, call, upgrade) {
         Ok(outgoing) => outgoing,
         Err(failure) => return Err(fail(&exchange, failure)),
     };
     let body = outgoing.body().source().clone();
-    match core.pool.send(&grant.upstream, outgoing).await {
+    let sent = match exchange.unless_ended(deadline, core.pool.send(&grant.upstream, outgoing)).await {
+        Ok(sent) => sent,
+        Err(Ended::Stopped(stop)) => return Err(fail(&exchange, Failure::Stopped(stop))),
+        Err(Ended::TimedOut) => return Err(fail(&exchange, Failure::DeadlineExceeded)),
+    };
+    match sent {
         Ok((answer, connection)) => {
             exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -102,7 +119,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
                     let (mut parts, body) = answer.into_parts();
                     headers::to_caller(&mut parts.headers, request_id, false);
                     parts.version = Version::default();
-                    let body = MeteredBody::new(body, exchange, connection);
+                    let body = MeteredBody::new(body, exchange, connection, deadline);
                     Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
                 }
             }
@@ -134,8 +151,14 @@ fn fail(exchange: &Exchange, failure: Failure) -> Failure {
 }
 
 /// Brings the request into the form for the upstream.
-fn rewrite(core: &Core, grant: &Grant, call: Call<'_>, upgrade: Option<HeaderValue>) -> Result<Request<RequestBody>, Failure> {
-    let Call { request, path, peer, request_id, key_place } = call;
+fn rewrite(
+    core: &Core,
+    grant: &Grant,
+    exchange: &Exchange,
+    call: Call<'_>,
+    upgrade: Option<HeaderValue>,
+) -> Result<Request<RequestBody>, Failure> {
+    let Call { request, path, peer, request_id, key_place, .. } = call;
     let (mut parts, body) = request.into_parts();
     let target = grant.route.target(&grant.upstream.base_path, path, parts.uri.query());
     let target = PathAndQuery::try_from(target).map_err(|error| Failure::internal(error.to_string()))?;
@@ -161,7 +184,7 @@ fn rewrite(core: &Core, grant: &Grant, call: Call<'_>, upgrade: Option<HeaderVal
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let max = grant.route.max_request_body_bytes(core.shared.config.max_request_body_bytes);
-    Ok(Request::from_parts(parts, RequestBody::new(body, max)))
+    Ok(Request::from_parts(parts, RequestBody::new(body, max, exchange.message_tap())))
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.

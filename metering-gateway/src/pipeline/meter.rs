@@ -8,7 +8,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
@@ -21,9 +22,16 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use journal::{AnsweredBy, Outcome};
 
-use super::{admit::Permit, body::AnswerError, units::Units};
+use super::{
+    admit::Permit,
+    body::AnswerError,
+    extras::Extras,
+    grpc::{Code, MessageTap},
+    units::Units,
+};
 use crate::{
     core::Core,
+    policy::entries::Source,
     upstream::{Connection, UpstreamBody},
     usage::recorder::{self, Part},
 };
@@ -43,6 +51,15 @@ pub enum Stop {
     QuotaUsedUp,
     /// The gateway is stopping, and the exchange would not end by itself or `drain_timeout` is over.
     Draining,
+}
+
+/// Why what was done for an exchange was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The gateway wants it to end.
+    Stopped(Stop),
+    /// Its time is over.
+    TimedOut,
 }
 
 /// An admitted exchange. Dropped before it is settled, it is recorded as aborted by its caller.
@@ -65,6 +82,9 @@ struct State {
     permit: Permit,
     digest: KeyDigest,
     units: Units,
+    is_grpc: bool,
+    /// The head of a gRPC answer holds its code, so that nothing follows it.
+    has_code: bool,
     head: Option<(u16, AnsweredBy)>,
     period: Period,
     part_started: Instant,
@@ -73,11 +93,11 @@ struct State {
 
 impl Exchange {
     /// Opens an admitted exchange and registers it with its core.
-    pub fn open(core: &Rc<Core>, permit: Permit, digest: KeyDigest) -> Self {
+    pub fn open(core: &Rc<Core>, permit: Permit, digest: KeyDigest, is_grpc: bool) -> Self {
         let period = permit.period;
         let units = Units::new(&permit.grant.route);
         let part_started = permit.started;
-        let state = State { permit, digest, units, head: None, period, part_started, settled: false };
+        let state = State { permit, digest, units, is_grpc, has_code: false, head: None, period, part_started, settled: false };
         let open = Rc::new(Open {
             core: core.clone(),
             slot: Cell::new(0),
@@ -95,6 +115,12 @@ impl Exchange {
         let mut state = self.0.state.borrow_mut();
         state.head = Some((status.as_u16(), answered_by));
         if answered_by == AnsweredBy::Upstream {
+            if state.is_grpc
+                && let Some(code) = Code::read(headers)
+            {
+                state.has_code = true;
+                state.head = Some((code.status().as_u16(), answered_by));
+            }
             let State { units, permit, .. } = &mut *state;
             units.declared_in(headers, &permit.grant.route, &self.0.core.metrics);
         }
@@ -105,9 +131,65 @@ impl Exchange {
         self.0.state.borrow_mut().units.body_bytes += count as u64;
     }
 
-    /// Messages of a WebSocket were handed on.
+    /// Messages of a WebSocket or of a gRPC call were handed on.
     pub fn messages(&self, count: u64) {
-        self.0.state.borrow_mut().units.messages += count;
+        self.0.messages(count);
+    }
+
+    /// A gRPC call has ended with a code: says with which outcome. A failure before the first message is recorded with the status that the code stands
+    /// for; after it, as an answer that broke off.
+    pub fn ended_with(&self, code: Code) -> Outcome {
+        if code == Code::OK {
+            return Outcome::Complete;
+        }
+        let mut state = self.0.state.borrow_mut();
+        if state.units.body_bytes > 0 {
+            return Outcome::Broken;
+        }
+        if let Some((status, _)) = &mut state.head {
+            *status = code.status().as_u16();
+        }
+        Outcome::Complete
+    }
+
+    /// Whether the head of a gRPC answer held its code.
+    pub fn has_code(&self) -> bool {
+        self.0.state.borrow().has_code
+    }
+
+    /// Whether it is a gRPC call.
+    pub fn is_grpc(&self) -> bool {
+        self.0.state.borrow().is_grpc
+    }
+
+    /// For the body of a gRPC request, if the route's meters count messages.
+    pub fn message_tap(&self) -> Option<MessageTap> {
+        let state = self.0.state.borrow();
+        let counts = state.permit.grant.route.meters.iter().any(|meter| meter.source == Source::Messages);
+        (state.is_grpc && counts).then(|| MessageTap::new(self.0.clone()))
+    }
+
+    /// Does something for the exchange, unless the gateway wants it to end or its time is over.
+    ///
+    /// # Errors
+    /// With why it was given up.
+    pub async fn unless_ended<T>(&self, deadline: Option<tokio::time::Instant>, task: impl Future<Output = T>) -> Result<T, Ended> {
+        let mut task = pin!(task);
+        let mut over = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        poll_fn(|cx| {
+            if let Some(stop) = self.stopped() {
+                return Poll::Ready(Err(Ended::Stopped(stop)));
+            }
+            if let Poll::Ready(done) = task.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            if over.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Err(Ended::TimedOut));
+            }
+            self.wake_with(cx.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     /// The trailers of the answer.
@@ -148,6 +230,11 @@ impl Drop for Exchange {
 }
 
 impl Open {
+    /// Messages were handed on, either way.
+    pub fn messages(&self, count: u64) {
+        self.state.borrow_mut().units.messages += count;
+    }
+
     fn settle(&self, outcome: Outcome) {
         let mut state = self.state.borrow_mut();
         if std::mem::replace(&mut state.settled, true) {
@@ -285,26 +372,50 @@ pub struct MeteredBody {
     inner: UpstreamBody,
     exchange: Exchange,
     connection: Option<Connection>,
+    extras: Option<Box<Extras>>,
 }
 
 impl MeteredBody {
     /// Wraps the body of an answer whose head is known. An answer without a body is settled here.
-    pub fn new(inner: UpstreamBody, exchange: Exchange, connection: Connection) -> Self {
-        let mut body = Self { inner, exchange, connection: Some(connection) };
+    pub fn new(inner: UpstreamBody, exchange: Exchange, connection: Connection, deadline: Option<tokio::time::Instant>) -> Self {
+        let extras = Extras::new(deadline, exchange.is_grpc());
+        let mut body = Self { inner, exchange, connection: Some(connection), extras };
         if body.inner.is_end_stream() {
-            body.end(Outcome::Complete);
+            body.complete(None);
         }
         body
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    /// The answer is whole.
+    fn complete(&mut self, trailers: Option<&HeaderMap>) {
+        let outcome = self.extras.as_ref().map_or(Outcome::Complete, |extras| extras.outcome(trailers, &self.exchange));
         self.exchange.settle(outcome);
-        if let Some(connection) = self.connection.take()
-            && outcome == Outcome::Complete
-        {
+        if let Some(connection) = self.connection.take() {
             connection.release();
         }
     }
+
+    /// The answer ends here.
+    fn cut(&mut self, why: Cut) -> Option<Result<Frame<Bytes>, AnswerError>> {
+        let end = match (&mut self.extras, why) {
+            (Some(extras), Cut::Stopped(stop)) => extras.stopped(&self.exchange, stop),
+            (None, Cut::Stopped(stop)) => Some(Err(AnswerError::stopped(stop))),
+            (Some(extras), Cut::Broken(error)) => extras.broken(&self.exchange, error),
+            (None, Cut::Broken(error)) => Some(Err(error)),
+            (Some(extras), Cut::TimedOut) => extras.expire(&self.exchange),
+            (None, Cut::TimedOut) => Some(Err(AnswerError::TimedOut)),
+        };
+        self.exchange.settle(Outcome::Broken);
+        self.connection = None;
+        end
+    }
+}
+
+/// Why an answer ends before it is whole.
+enum Cut {
+    Stopped(Stop),
+    Broken(AnswerError),
+    TimedOut,
 }
 
 impl Body for MeteredBody {
@@ -312,9 +423,14 @@ impl Body for MeteredBody {
     type Error = AnswerError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        if self.exchange.stopped().is_some() {
-            self.end(Outcome::Broken);
-            return Poll::Ready(Some(Err(AnswerError::Stopped)));
+        if self.extras.as_ref().is_some_and(|extras| extras.is_finished()) {
+            return Poll::Ready(None);
+        }
+        if let Some(stop) = self.exchange.stopped() {
+            return Poll::Ready(self.cut(Cut::Stopped(stop)));
+        }
+        if self.extras.as_mut().is_some_and(|extras| extras.is_late(cx)) {
+            return Poll::Ready(self.cut(Cut::TimedOut));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if polled.is_pending() {
@@ -322,22 +438,23 @@ impl Body for MeteredBody {
         }
         match ready!(polled) {
             None => {
-                self.end(Outcome::Complete);
+                self.complete(None);
                 Poll::Ready(None)
             }
-            Some(Err(error)) => {
-                self.end(Outcome::Broken);
-                Poll::Ready(Some(Err(error.into())))
-            }
+            Some(Err(error)) => Poll::Ready(self.cut(Cut::Broken(error.into()))),
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.exchange.body_bytes(data.len());
+                    let Self { extras, exchange, .. } = &mut *self;
+                    exchange.body_bytes(data.len());
+                    if let Some(extras) = extras {
+                        extras.passed(data, exchange);
+                    }
                 }
                 if let Some(trailers) = frame.trailers_ref() {
                     self.exchange.trailers(trailers);
-                    self.end(Outcome::Complete);
+                    self.complete(Some(trailers));
                 } else if self.inner.is_end_stream() {
-                    self.end(Outcome::Complete);
+                    self.complete(None);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -345,7 +462,7 @@ impl Body for MeteredBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.extras.as_ref().map_or_else(|| self.inner.is_end_stream(), |extras| extras.is_finished() || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -4,10 +4,13 @@ pub mod admit;
 pub mod authenticate;
 pub mod body;
 pub mod cors;
+pub mod extras;
 pub mod forward;
 pub mod forwarded;
 pub mod grant;
+pub mod grpc;
 pub mod headers;
+pub mod http2;
 pub mod meter;
 pub mod path;
 pub mod respond;
@@ -22,7 +25,7 @@ use authenticate::api_key;
 use body::AnswerBody;
 use calendar::Timestamp;
 use grant::Grant;
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use respond::{About, Failure};
 
@@ -42,14 +45,15 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
     let found = Found::default();
+    let is_grpc = grpc::is_call(&request);
     let mut request = Some(request);
     let answered = stages(&core, &index, &peer, &mut request, &request_id, now, &found).await;
     if let Some(unread) = request {
-        forward::discard(unread.into_body()).await;
+        forward::discard(unread).await;
     }
     let mut answer = answered.unwrap_or_else(|failure| {
         core.metrics.failed(&failure);
-        let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url };
+        let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url, is_grpc };
         failure.into_response(about)
     });
     if let Some(grant) = found.grant.get() {
@@ -80,6 +84,9 @@ async fn stages<'a>(
     now: Timestamp,
     found: &Found<'a>,
 ) -> Result<Response<AnswerBody>, Failure> {
+    if let Some(request) = unread.as_mut().filter(|request| request.version() == Version::HTTP_2) {
+        http2::adopt(request)?;
+    }
     let request = unread.as_ref().ok_or_else(|| Failure::internal("a call was answered twice"))?;
     let path = path::normalize(request.uri().path()).map_err(Failure::AmbiguousPath)?.into_owned();
     let asked = Asked { method: request.method(), path: &path, uri: request.uri(), headers: request.headers() };
@@ -97,8 +104,10 @@ async fn stages<'a>(
     let grant = found.grant.get_or_init(|| grant);
     forward::check_length(route.max_request_body_bytes(config.max_request_body_bytes), request.headers())?;
     let permit = admit::admit(core, grant.clone(), now).await?;
-    let exchange = meter::Exchange::open(core, permit, caller.digest);
+    let is_grpc = grpc::is_call(request);
+    let deadline = if is_grpc { grpc::deadline(request.headers()) } else { None };
+    let exchange = meter::Exchange::open(core, permit, caller.digest, is_grpc);
     let request = unread.take().ok_or_else(|| Failure::internal("a call was answered twice"))?;
-    let call = forward::Call { request, path: &path, peer, request_id, key_place: caller.place };
+    let call = forward::Call { request, path: &path, peer, request_id, key_place: caller.place, deadline };
     forward::forward(core, grant, exchange, call).await
 }

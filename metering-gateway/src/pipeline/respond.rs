@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use quota::seconds_up;
 use serde::Serialize;
 
-use super::{body::AnswerBody, grant::Grant, path::PathError};
+use super::{body::AnswerBody, grant::Grant, grpc, meter::Stop, path::PathError};
 use crate::upstream::UpstreamError;
 
 /// What every problem's type starts with.
@@ -57,6 +57,10 @@ pub enum Failure {
     BodyIncomplete,
     /// The upstream gave no answer.
     Upstream(UpstreamError),
+    /// The caller's deadline was over before an answer began.
+    DeadlineExceeded,
+    /// The gateway ended the call before an answer began.
+    Stopped(Stop),
     /// A defect, or a race with a change of policy.
     Internal(String),
 }
@@ -85,6 +89,8 @@ pub struct About<'a> {
     pub request_id: &'a str,
     /// Where a caller is sent to upgrade its plan.
     pub upgrade_url: &'a str,
+    /// Whether it is a gRPC call, which is answered in that form.
+    pub is_grpc: bool,
 }
 
 /// RFC 9457.
@@ -129,6 +135,10 @@ impl Failure {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::Stopped(Stop::Revoked) => StatusCode::UNAUTHORIZED,
+            Self::Stopped(Stop::QuotaUsedUp) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Stopped(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -155,11 +165,16 @@ impl Failure {
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "upstream-timeout",
             Self::Upstream(UpstreamError::Connect(_)) => "upstream-unreachable",
             Self::Upstream(UpstreamError::Failed(_) | UpstreamError::FailedHttp2(_)) => "upstream-failed",
+            Self::DeadlineExceeded => "deadline-exceeded",
+            Self::Stopped(Stop::Revoked) => "key-invalid",
+            Self::Stopped(Stop::QuotaUsedUp) => "quota-used-up",
+            Self::Stopped(_) => "stopping",
             Self::Internal(_) => "internal",
         }
     }
 
-    fn title(&self) -> &'static str {
+    /// What it is called.
+    pub fn title(&self) -> &'static str {
         match self {
             Self::AmbiguousPath(_) => "The path is ambiguous",
             Self::NoRoute => "No API here",
@@ -179,12 +194,16 @@ impl Failure {
             Self::BodyIncomplete => "The body did not arrive",
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "The API did not answer in time",
             Self::Upstream(_) => "The API did not answer",
+            Self::DeadlineExceeded => "The deadline is over",
+            Self::Stopped(Stop::Revoked) => "The API key is unknown, expired or revoked",
+            Self::Stopped(Stop::QuotaUsedUp) => "The quota is used up",
+            Self::Stopped(_) => "The gateway is stopping",
             Self::Internal(_) => "The gateway failed",
         }
     }
 
     /// What happened and what to do, for the caller. Nothing that only operators should know.
-    fn detail(&self) -> String {
+    pub fn detail(&self) -> String {
         match self {
             Self::AmbiguousPath(error) => format!("{error}; send the path in its plain form"),
             Self::NoRoute => "no route matches this path; the API reference lists them".into(),
@@ -211,6 +230,10 @@ impl Failure {
             Self::BodyTooLarge => "the request's body is larger than the gateway allows".into(),
             Self::BodyIncomplete => "the request's body ended early".into(),
             Self::Upstream(_) => "the API behind the gateway gave no valid answer; this call is not billed".into(),
+            Self::DeadlineExceeded => "the API did not answer within the time that the call allows".into(),
+            Self::Stopped(Stop::Revoked) => "the key, its subscription or this API ended while the call was open".into(),
+            Self::Stopped(Stop::QuotaUsedUp) => "the quota was used up while the call was open; wait for the next period or upgrade".into(),
+            Self::Stopped(_) => "the gateway ended the call because it is stopping; send it again".into(),
             Self::Internal(_) => "this call is not billed; tell the provider the request_id".into(),
         }
     }
@@ -235,6 +258,9 @@ impl Failure {
             Self::Internal(what) => tracing::error!(request_id = about.request_id, what, "a call failed in the gateway"),
             Self::Upstream(error) => tracing::warn!(request_id = about.request_id, %error, "an upstream gave no answer"),
             _ => tracing::debug!(request_id = about.request_id, problem = self.slug(), "a call was answered by the gateway"),
+        }
+        if about.is_grpc {
+            return grpc::denial(&self);
         }
         let status = self.status();
         let denied = self.denied();
@@ -277,7 +303,8 @@ impl Failure {
         answer
     }
 
-    fn retry_after_seconds(&self) -> Option<u64> {
+    /// How long to wait at least before the same is asked again.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::NoPolicy | Self::JournalFull => Some(5),
             _ => self.denied().map(|denied| seconds_up(denied.retry_after_ns).max(1)),

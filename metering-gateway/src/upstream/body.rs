@@ -16,7 +16,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::pipeline::forward::MAX_DISCARDED_BYTES;
+use crate::pipeline::{forward::MAX_DISCARDED_BYTES, grpc::MessageTap};
 
 /// The most bytes of a request that are kept for another try.
 pub const MAX_KEPT_BYTES: usize = 64 * 1024;
@@ -73,6 +73,8 @@ struct Reading {
     /// How much more is read and dropped once it is too large, so that the caller gets to read why.
     discarding: Option<u64>,
     keeping: Keeping,
+    /// Counts gRPC messages, where they are billed: once, however often they are sent.
+    tap: Option<MessageTap>,
 }
 
 /// What was passed on and may be needed once more.
@@ -94,8 +96,8 @@ enum Piece {
 
 impl RequestBody {
     /// Allows at most `max` bytes.
-    pub fn new(inner: Incoming, max: u64) -> Self {
-        let reading = Reading { inner, left: max, discarding: None, keeping: Keeping::Untouched };
+    pub fn new(inner: Incoming, max: u64, tap: Option<MessageTap>) -> Self {
+        let reading = Reading { inner, left: max, discarding: None, keeping: Keeping::Untouched, tap };
         let source = Source {
             reading: RefCell::new(reading),
             fault: Cell::default(),
@@ -214,6 +216,9 @@ impl Reading {
                 }
             } else if let Some(left) = self.left.checked_sub(length) {
                 self.left = left;
+                if let (Some(tap), Some(data)) = (&mut self.tap, frame.data_ref()) {
+                    tap.take(data);
+                }
                 self.note(&frame);
                 return Poll::Ready(Some(Ok(frame)));
             } else {
