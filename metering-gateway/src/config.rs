@@ -55,9 +55,30 @@ pub struct Config {
     /// The most connections of callers that are open at once, over all cores.
     #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", default_value_t = 50_000)]
     pub max_connections: usize,
+    /// The most connections that one address may have open at once; 0 for no bound. Leave it off behind a load balancer.
+    #[arg(long, env = "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 0)]
+    pub max_connections_per_address: usize,
+    /// The most calls that are open at once, WebSockets and streams included; each core has its part. Further ones are answered with 503.
+    #[arg(long, env = "GATEWAY_MAX_OPEN_CALLS", default_value_t = 50_000)]
+    pub max_open_calls: usize,
+    /// How much of that one namespace may have, in percent, so that the others are always served.
+    #[arg(long, env = "GATEWAY_NAMESPACE_SHARE_PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub namespace_share_percent: u8,
     /// How long a connection may take to send the head of a request.
     #[arg(long, env = "GATEWAY_HEAD_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub head_timeout: Duration,
+    /// How long a caller may take for each next 16 KiB of a request's body, until the answer begins.
+    #[arg(long, env = "GATEWAY_BODY_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub body_timeout: Duration,
+    /// How long a caller may read nothing of its answer before its connection is closed.
+    #[arg(long, env = "GATEWAY_READ_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub read_timeout: Duration,
+    /// How long an open call may stand still, with nothing passing either way, before it is ended.
+    #[arg(long, env = "GATEWAY_IDLE_TIMEOUT", default_value = "5m", value_parser = duration)]
+    pub idle_timeout: Duration,
+    /// How long an HTTP/2 connection without a call stays open.
+    #[arg(long, env = "GATEWAY_KEEP_ALIVE_TIMEOUT", default_value = "5m", value_parser = duration)]
+    pub keep_alive_timeout: Duration,
     /// How often a long exchange writes an interim record, and so how much of it a crash may lose.
     #[arg(long, env = "GATEWAY_INTERIM_INTERVAL", default_value = "5s", value_parser = duration)]
     pub interim_interval: Duration,

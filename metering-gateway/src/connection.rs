@@ -1,6 +1,6 @@
 //! HTTP on one connection of a caller: HTTP/1.1 or HTTP/2, as its first bytes say.
 
-use std::{cell::Cell, convert::Infallible, net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed};
+use std::{cell::Cell, convert::Infallible, future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
@@ -11,6 +11,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -18,6 +19,12 @@ use crate::{
     config::Config,
     core::Core,
     drain::{Notice, Order},
+    guard::{
+        addresses::Seat,
+        conduct::{Conduct, WatchedBody},
+        lifeline,
+        stream::PatientStream,
+    },
     listener::{Peer, greet, settings::ProxyProtocol},
     pipeline,
 };
@@ -27,6 +34,20 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 /// What one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 256;
+/// How many streams of a connection may be reset before the core has looked at them, and how many may break the protocol, until it is closed
+/// (CVE-2023-44487 and its kin).
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_FAULTY_STREAMS: usize = 128;
+/// How much of requests' bodies is taken in before an upstream has read it: of one stream, and of a connection.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// How much of an answer waits for a stream whose caller gives it no window.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// How often a silent HTTP/2 connection is asked whether it is alive, and how long that may take.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection that was told to go may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs what belongs to one connection on the core's thread.
 #[derive(Debug, Clone, Copy)]
@@ -34,27 +55,29 @@ struct LocalExecutor;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(lifeline::carry(future));
     }
 }
 
 /// Counts a connection while it is open.
 #[derive(Debug)]
-pub struct Connected(Rc<Core>);
+pub struct Connected {
+    core: Rc<Core>,
+    /// Its place among the connections of its address, where those are bounded.
+    _seat: Option<Seat>,
+}
 
 impl Connected {
     /// Counts it.
-    pub fn new(core: Rc<Core>) -> Self {
+    pub fn new(core: Rc<Core>, seat: Option<Seat>) -> Self {
         core.metrics.connections.fetch_add(1, Relaxed);
-        Self(core)
+        Self { core, _seat: seat }
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.metrics.connections.fetch_sub(1, Relaxed);
+        self.core.metrics.connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -64,7 +87,7 @@ pub async fn welcome(connected: Connected, stream: TcpStream, address: IpAddr, t
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
-    let core = connected.0.clone();
+    let core = connected.core.clone();
     let listener = &core.shared.config.listener;
     match tls {
         None if listener.proxy_protocol == ProxyProtocol::Off => serve(core, stream, Peer::new(address, false), notice).await,
@@ -112,10 +135,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = Rc::new(peer);
+    let config = &core.shared.config;
+    let stream = PatientStream::new(stream, config.read_timeout);
+    let conduct = Conduct::default();
     // The protocol, once something was asked, and whether no other answer follows.
     let asked = Cell::new(None);
     let last = Rc::new(Cell::new(false));
     let service = service_fn(|request: Request<Incoming>| {
+        let call = conduct.begin();
         asked.set(Some(request.version()));
         let (core, peer, last) = (core.clone(), peer.clone(), last.clone());
         async move {
@@ -124,25 +151,34 @@ where
             if last.get() && version <= Version::HTTP_11 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| WatchedBody::new(body, call)))
         }
     });
-    let builder = builder(&core.shared.config);
+    let builder = builder(config);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // The bound on a head starts with the protocol, which a caller that sends nothing never chooses.
-    let mut patience = std::pin::pin!(tokio::time::sleep(core.shared.config.head_timeout));
-    let mut waited = false;
+    let mut patience = std::pin::pin!(tokio::time::sleep(config.head_timeout));
+    let mut rested = false;
     let ended = loop {
         tokio::select! {
             biased;
             ended = connection.as_mut() => break ended,
-            () = patience.as_mut(), if !waited => {
-                waited = true;
-                if asked.get().is_none() {
+            () = patience.as_mut() => {
+                // A connection that rests is told so first, then closed; HTTP/1.1 has closed it before.
+                let rests = conduct.rested();
+                if asked.get().is_none() || rests && std::mem::replace(&mut rested, rests) {
                     tracing::debug!("a connection was closed because nothing was asked on it");
                     break Ok(());
                 }
+                if rested {
+                    connection.as_mut().graceful_shutdown();
+                }
+                patience.as_mut().reset(Instant::now() + if rested { CLOSE_TIMEOUT } else { config.keep_alive_timeout });
+            }
+            () = poll_fn(|cx| conduct.poll_misused(cx)) => {
+                tracing::debug!("a connection was closed because most of its calls were cancelled");
+                break Ok(());
             }
             () = peer.was_cut() => {
                 tracing::debug!("a connection was closed because its caller does not read that its call was ended");
@@ -167,6 +203,17 @@ fn builder(config: &Config) -> auto::Builder<LocalExecutor> {
     builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
     // A WebSocket over HTTP/2 begins with an extended CONNECT (RFC 8441).
     builder.http2().enable_connect_protocol();
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD_BYTES as u32);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_FAULTY_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
     builder
 }

@@ -12,6 +12,7 @@ use http::HeaderValue;
 use journal::StreamWriter;
 
 use crate::{
+    limits::places::Places,
     metrics::CoreMetrics,
     pipeline::{grant::Grants, meter::OpenExchanges},
     policy::index::Index,
@@ -32,6 +33,8 @@ pub struct Core {
     pub pool: Pool,
     /// Admitted exchanges that have no final record yet.
     pub exchanges: OpenExchanges,
+    /// Places for open calls.
+    pub places: Places,
     /// What keys may do on routes, as resolved before.
     pub grants: Grants,
     index: RefCell<Rc<HeldIndex>>,
@@ -42,11 +45,14 @@ pub struct Core {
 impl Core {
     /// Sets a core up.
     pub fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>, writer: StreamWriter, id_base: u64) -> Rc<Self> {
+        let config = &shared.config;
+        let places = Places::new(config.max_open_calls, config.core_count(), config.namespace_share_percent);
         let index = RefCell::new(Rc::new(HeldIndex(shared.policy.index().load_full())));
         Rc::new(Self {
             metrics,
             writer: RefCell::new(Some(writer)),
             pool: Pool::new(shared.tls.clone()),
+            places,
             shared,
             exchanges: OpenExchanges::default(),
             grants: Grants::default(),

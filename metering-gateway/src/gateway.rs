@@ -123,6 +123,7 @@ impl Gateway {
             rate_limits: Default::default(),
             quotas: Default::default(),
             journal: journal.clone(),
+            addresses: Default::default(),
             readiness: Readiness::new(&[READY_POLICY, READY_JOURNAL, READY_CLOCK, READY_SERVING]),
             metrics: Arc::<Metrics>::default(),
             clock: clock.clone(),

@@ -5,6 +5,7 @@
 //! - [`gateway`]: [`run`] brings the parts together and stops them in order. [`server`]: a core's thread: accepting and the timer.
 //! - [`listener`]: what stands between a socket and HTTP: the PROXY protocol, TLS and its certificates. [`connection`]: HTTP on one connection.
 //! - [`drain`]: how a core leaves without failing a call.
+//! - [`guard`]: what keeps callers from hurting a core.
 //! - [`pipeline`]: the way of a call; `handle()` reads as the list of its stages.
 //! - [`upstream`]: a core's connections to upstreams.
 //! - [`policy`]: what is known of keys, plans and routes, followed from the portal's feed and cached on disk.
@@ -21,6 +22,7 @@ pub mod connection;
 pub mod core;
 pub mod drain;
 pub mod gateway;
+pub mod guard;
 pub mod limits;
 pub mod listener;
 pub mod metrics;

@@ -19,7 +19,8 @@ use prometheus_client::{
 use crate::pipeline::respond::Failure;
 
 /// The problems that are counted by name.
-const PROBLEMS: [&str; 23] = [
+const PROBLEMS: [&str; 26] = [
+    "malformed-request",
     "ambiguous-path",
     "no-route",
     "method-not-allowed",
@@ -36,6 +37,8 @@ const PROBLEMS: [&str; 23] = [
     "usage-log-full",
     "body-too-large",
     "body-incomplete",
+    "body-too-slow",
+    "overloaded",
     "upstream-timeout",
     "upstream-unreachable",
     "upstream-failed",
@@ -64,6 +67,7 @@ pub struct CoreMetrics {
     unbilled: AtomicU64,
     lost_records: AtomicU64,
     refused_connections: AtomicU64,
+    unknown_keys: AtomicU64,
     /// Connections of callers that are open.
     pub connections: AtomicI64,
     /// Exchanges that are open, set by the core's timer.
@@ -117,6 +121,11 @@ impl CoreMetrics {
     /// A connection was closed before HTTP began on it.
     pub fn refused_connection(&self) {
         self.refused_connections.fetch_add(1, Relaxed);
+    }
+
+    /// A key of the right form was looked up and not found.
+    pub fn unknown_key(&self) {
+        self.unknown_keys.fetch_add(1, Relaxed);
     }
 
     /// How often units were defaulted, clamped or malformed.
@@ -251,6 +260,11 @@ impl GatewayCollector {
             "refused_connections",
             "Connections closed for want of a PROXY protocol header or of TLS",
             metrics.sum(|core| &core.refused_connections),
+        )?;
+        scrape.counter(
+            "unknown_keys",
+            "Keys that were looked up and not found; garbage is not looked up",
+            metrics.sum(|core| &core.unknown_keys),
         )?;
         scrape.gauge("connections", "Open connections of callers", metrics.connections())?;
         scrape.gauge("open_calls", "Calls that are admitted and have not ended", metrics.sum_gauge(|core| &core.open_exchanges))?;

@@ -146,7 +146,13 @@ async fn accept(core: &Rc<Core>, listener: &TcpListener, tls: Option<&TlsAccepto
                     tracing::warn!(most, "a connection was refused because there are too many");
                     continue;
                 }
-                let connected = Connected::new(core.clone());
+                let most = core.shared.config.max_connections_per_address;
+                let seat = (most > 0).then(|| core.shared.addresses.take(peer.ip(), most));
+                if matches!(seat, Some(None)) {
+                    tracing::debug!(%peer, most, "a connection was refused because its address has too many");
+                    continue;
+                }
+                let connected = Connected::new(core.clone(), seat.flatten());
                 tokio::task::spawn_local(connection::welcome(connected, stream, peer.ip(), tls.cloned(), drain.notice()));
             }
             Err(error) => {
@@ -181,7 +187,7 @@ async fn keep_time(core: Rc<Core>) {
             core.exchanges.recheck(&core, now);
         }
         if count.is_multiple_of(EXCHANGE_TICKS) {
-            core.exchanges.tick(now, core.shared.config.interim_interval);
+            core.exchanges.tick(now, core.shared.config.interim_interval, core.shared.config.idle_timeout);
         }
         if count.is_multiple_of(SWEEP_TICKS) {
             core.pool.sweep();

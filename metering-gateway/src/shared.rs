@@ -9,6 +9,7 @@ use telemetry::Readiness;
 
 use crate::{
     Config,
+    guard::addresses::Addresses,
     limits::{quota::Quotas, rate::RateLimits},
     listener::certificates::Certificates,
     metrics::Metrics,
@@ -46,6 +47,8 @@ pub struct Shared {
     pub quotas: Quotas,
     /// The journal.
     pub journal: Journal,
+    /// How many connections each address has.
+    pub addresses: Arc<Addresses>,
     /// Whether calls should be sent here.
     pub readiness: Readiness,
     /// Counters.

@@ -4,5 +4,6 @@
 //! core, and not on the path of a call.
 
 pub mod exchange;
+pub mod places;
 pub mod quota;
 pub mod rate;

@@ -12,7 +12,11 @@ use super::{
     respond::{Denied, Failure},
     units::MeterUnits,
 };
-use crate::{config::OnFull, core::Core, limits::quota::LedgerWord};
+use crate::{
+    config::OnFull,
+    core::Core,
+    limits::{places::Place, quota::LedgerWord},
+};
 
 /// How long the ledger's word that a quota is used up is taken for true before it is asked again: a limit may have been raised.
 const USED_UP_HOLDS_NS: u64 = 1_000_000_000;
@@ -30,6 +34,8 @@ pub struct Permit {
     pub started: Instant,
     /// The quota period in which it was admitted.
     pub period: Period,
+    /// Its place among the open calls of its core and namespace.
+    pub place: Place,
     reservations: Vec<Reservation>,
 }
 
@@ -65,12 +71,12 @@ impl Reservation {
 ///
 /// # Errors
 /// With the limit that denied.
-pub async fn admit(core: &Rc<Core>, grant: Rc<Grant>, now: Timestamp) -> Result<Permit, Failure> {
+pub async fn admit(core: &Rc<Core>, grant: Rc<Grant>, place: Place, now: Timestamp) -> Result<Permit, Failure> {
     take_rate(core, &grant, now)?;
     let quotas = grant.quotas_at(core, now);
     let mut reservations = Vec::new();
-    for place in 0..quotas.hard.len() {
-        match reserve(core, &grant, &quotas, place, now).await {
+    for at in 0..quotas.hard.len() {
+        match reserve(core, &grant, &quotas, at, now).await {
             Ok(reservation) => reservations.push(reservation),
             Err(failure) => {
                 reservations.iter_mut().for_each(|taken: &mut Reservation| taken.give_back(i64::MAX));
@@ -85,7 +91,7 @@ pub async fn admit(core: &Rc<Core>, grant: Rc<Grant>, now: Timestamp) -> Result<
             return Err(failure);
         }
     };
-    Ok(Permit { receipt, admitted_at: now, started: Instant::now(), period: quotas.period, reservations, grant })
+    Ok(Permit { receipt, admitted_at: now, started: Instant::now(), period: quotas.period, place, reservations, grant })
 }
 
 fn take_rate(core: &Core, grant: &Grant, now: Timestamp) -> Result<(), Failure> {

@@ -86,6 +86,7 @@ impl Extras {
             Stop::Revoked => None,
             Stop::QuotaUsedUp => self.finish(exchange, Code::RESOURCE_EXHAUSTED, "the quota is used up"),
             Stop::Draining => self.finish(exchange, Code::UNAVAILABLE, "the gateway is stopping"),
+            Stop::Idle => self.finish(exchange, Code::UNAVAILABLE, "nothing passed for too long"),
         };
         told.unwrap_or_else(|| Some(Err(AnswerError::stopped(stop))))
     }

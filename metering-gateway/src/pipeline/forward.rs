@@ -25,7 +25,7 @@ use super::{
 use crate::{
     core::Core,
     listener::Peer,
-    upstream::{RequestBody, UpstreamBody, body::BodyFault},
+    upstream::{RequestBody, UpstreamBody, body::BodyFault, caller::CallerBody},
 };
 
 /// How much of a refused request is read, and for how long.
@@ -130,6 +130,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
                 BodyFault::None => Failure::Upstream(error),
                 BodyFault::Caller => Failure::BodyIncomplete,
                 BodyFault::TooLarge => Failure::BodyTooLarge,
+                BodyFault::TooSlow => Failure::BodyTooSlow,
             },
         )),
     }
@@ -146,7 +147,7 @@ fn edited(grant: &Grant, mut answer: Response<AnswerBody>) -> Response<AnswerBod
 /// Settles an exchange to which the gateway itself answers.
 fn fail(exchange: &Exchange, failure: Failure) -> Failure {
     exchange.head(failure.status(), AnsweredBy::Gateway, &HeaderMap::new());
-    exchange.settle(if matches!(failure, Failure::BodyIncomplete) { Outcome::Aborted } else { Outcome::Broken });
+    exchange.settle(if matches!(failure, Failure::BodyIncomplete | Failure::BodyTooSlow) { Outcome::Aborted } else { Outcome::Broken });
     failure
 }
 
@@ -183,7 +184,9 @@ fn rewrite(
     parts.uri = Uri::from(target);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    let max = grant.route.max_request_body_bytes(core.shared.config.max_request_body_bytes);
+    let config = &core.shared.config;
+    let max = grant.route.max_request_body_bytes(config.max_request_body_bytes);
+    let body = CallerBody::new(body, config.body_timeout, exchange.pulse());
     Ok(Request::from_parts(parts, RequestBody::new(body, max, exchange.message_tap())))
 }
 

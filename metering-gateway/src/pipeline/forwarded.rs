@@ -80,7 +80,7 @@ fn is_scheme(value: &HeaderValue) -> bool {
 }
 
 /// Removes `Forwarded` (RFC 7239), `X-Real-IP` and all of `X-Forwarded-*`. Some servers take `_` and `-` in names for the same.
-fn remove_claims(headers: &mut HeaderMap) {
+pub fn remove_claims(headers: &mut HeaderMap) {
     const PREFIX: &[u8] = b"x-forwarded-";
     let claims = |name: &&HeaderName| {
         let name = name.as_str().as_bytes();

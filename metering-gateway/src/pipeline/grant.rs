@@ -18,7 +18,7 @@ use quota::{Enforcement, Fields, Limiter, MICROUNITS_PER_UNIT, NANOS_PER_SECOND,
 use super::respond::Failure;
 use crate::{
     core::{Core, FastMap},
-    limits::{quota::QuotaCell, rate::Wanted},
+    limits::{places::NamespaceCalls, quota::QuotaCell, rate::Wanted},
     policy::{
         entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledSubscription, Upstream},
         index::Index,
@@ -47,6 +47,8 @@ pub struct Grant {
     pub policy_header: Option<HeaderValue>,
     /// Who calls, for the upstream.
     pub identity: Identity,
+    /// The open calls of the key's namespace on this core.
+    pub calls: NamespaceCalls,
     version: Cell<u64>,
     period: RefCell<Rc<PeriodQuotas>>,
 }
@@ -159,6 +161,7 @@ impl Grant {
             limits,
             policy_header,
             identity,
+            calls: core.places.of(key.namespace),
             version: Cell::new(index.version),
             period: RefCell::new(period),
         })

@@ -77,6 +77,20 @@ pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
     put(REQUEST_ID, forwarded.request_id);
 }
 
+/// Takes out of a caller's trailers what may not stand there (RFC 9110, 6.5.1) and what is the gateway's to say: an upstream that adds trailers to its
+/// headers would take them for the gateway's word.
+pub fn trailers_to_upstream(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_identity(trailers);
+    forwarded::remove_claims(trailers);
+    for name in [X_API_KEY, X_REQUEST_ID, header::AUTHORIZATION, header::COOKIE] {
+        trailers.remove(name);
+    }
+    for name in [header::CONTENT_LENGTH, header::HOST, header::TRAILER, header::EXPECT] {
+        trailers.remove(name);
+    }
+}
+
 /// Brings an upstream's headers into the form for the caller. A switch of protocols keeps what it says about the switch.
 pub fn to_caller(headers: &mut HeaderMap, request_id: &HeaderValue, switches: bool) {
     let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| switches);
@@ -96,7 +110,17 @@ pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 /// The protocol that an HTTP/1.1 caller asks to switch to.
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = headers.get_all(header::CONNECTION).iter().any(|value| mentions(value, "upgrade"));
-    headers.get(header::UPGRADE).filter(|_| asked).cloned()
+    let mut protocols = headers.get_all(header::UPGRADE).iter();
+    let protocol = protocols.next().filter(|protocol| asked && !carries_http(protocol))?;
+    protocols.next().is_none().then(|| protocol.clone())
+}
+
+/// Whether calls could be made over a protocol: through a tunnel of HTTP/2 (`h2c`) a caller would reach the upstream with no route, no limit and headers
+/// of its own making. A list of protocols may hold one, so it is taken for one.
+fn carries_http(protocol: &HeaderValue) -> bool {
+    let name = protocol.as_bytes().split(|byte| *byte == b'/').next().unwrap_or_default().trim_ascii();
+    let is_token = !name.is_empty() && protocol.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && *byte != b',');
+    !is_token || [&b"h2c"[..], b"h2", b"h3", b"http", b"https", b"tls"].iter().any(|http| name.eq_ignore_ascii_case(http))
 }
 
 /// RFC 9110, 7.6.1: what `Connection` names, and what is always between two neighbours.

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     core::Core,
+    guard::lifeline::Lifeline,
     policy::entries::Source,
     upstream::{Connection, UpstreamBody},
     usage::recorder::{self, Part},
@@ -51,6 +52,8 @@ pub enum Stop {
     QuotaUsedUp,
     /// The gateway is stopping, and the exchange would not end by itself or `drain_timeout` is over.
     Draining,
+    /// Nothing passed either way for `idle_timeout`.
+    Idle,
 }
 
 /// Why what was done for an exchange was given up.
@@ -75,6 +78,45 @@ pub struct Open {
     state: RefCell<State>,
     stop: Cell<Option<Stop>>,
     waker: RefCell<Option<Waker>>,
+    movement: Movement,
+}
+
+/// Whether something passes on an exchange. What passes is only counted; the core's timer compares.
+#[derive(Debug)]
+struct Movement {
+    beats: Cell<u64>,
+    beats_before: Cell<u64>,
+    still_since: Cell<Instant>,
+    /// The upstream, or the tunnel, is the one to go on, and hears of a stop.
+    listens: Cell<bool>,
+    /// Ends what carries the exchange when nobody listens.
+    line: Option<Lifeline>,
+}
+
+impl Movement {
+    fn still_for(&self, now: Instant) -> Duration {
+        let beats = self.beats.get();
+        if self.beats_before.replace(beats) != beats {
+            self.still_since.set(now);
+        }
+        now.saturating_duration_since(self.still_since.get())
+    }
+}
+
+/// Tells an exchange that something passed.
+#[derive(Debug, Clone)]
+pub struct Pulse(Rc<Open>);
+
+impl Pulse {
+    /// Something passed.
+    pub fn beat(&self) {
+        self.0.beat();
+    }
+
+    /// Whether the answer has begun.
+    pub fn is_answered(&self) -> bool {
+        self.0.state.borrow().head.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -105,13 +147,26 @@ impl Exchange {
             state: RefCell::new(state),
             stop: Cell::new(None),
             waker: RefCell::new(None),
+            movement: Movement {
+                beats: Cell::new(0),
+                beats_before: Cell::new(0),
+                still_since: Cell::new(part_started),
+                listens: Cell::new(false),
+                line: Lifeline::current(),
+            },
         });
         core.exchanges.insert(&open);
         Self(open)
     }
 
+    /// For the request's body, to tell that it passes.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.0.clone())
+    }
+
     /// The head of the answer is known.
     pub fn head(&self, status: StatusCode, answered_by: AnsweredBy, headers: &HeaderMap) {
+        self.0.beat();
         let mut state = self.0.state.borrow_mut();
         state.head = Some((status.as_u16(), answered_by));
         if answered_by == AnsweredBy::Upstream {
@@ -128,6 +183,7 @@ impl Exchange {
 
     /// Bytes of the answer's body were handed on.
     pub fn body_bytes(&self, count: usize) {
+        self.0.beat();
         self.0.state.borrow_mut().units.body_bytes += count as u64;
     }
 
@@ -211,10 +267,17 @@ impl Exchange {
 
     /// Whoever drives the exchange is woken by this when [`Self::stopped`] changes.
     pub fn wake_with(&self, waker: &Waker) {
+        self.0.movement.listens.set(true);
         let mut held = self.0.waker.borrow_mut();
         if !held.as_ref().is_some_and(|held| held.will_wake(waker)) {
             *held = Some(waker.clone());
         }
+    }
+
+    /// A frame was handed on, and the next one is asked for when the caller has room.
+    pub fn handed_on(&self) {
+        self.0.movement.listens.set(false);
+        self.0.beat();
     }
 
     /// Writes the final record and settles what was reserved. Once only; later calls change nothing.
@@ -233,6 +296,19 @@ impl Open {
     /// Messages were handed on, either way.
     pub fn messages(&self, count: u64) {
         self.state.borrow_mut().units.messages += count;
+    }
+
+    fn beat(&self) {
+        let beats = &self.movement.beats;
+        beats.set(beats.get().wrapping_add(1));
+    }
+
+    /// Nothing has passed for too long: whoever is waited for gets no more time.
+    fn give_up(&self) {
+        match &self.movement.line {
+            Some(line) if !self.movement.listens.get() => line.cut(),
+            _ => self.stop(Stop::Idle),
+        }
     }
 
     fn settle(&self, outcome: Outcome) {
@@ -322,8 +398,13 @@ impl OpenExchanges {
     }
 
     /// The core's timer: interim records of long exchanges, at intervals and at the end of a period; and the end of those whose key has expired.
-    pub fn tick(&self, now: Timestamp, interval: Duration) {
+    pub fn tick(&self, now: Timestamp, interval: Duration, idle_timeout: Duration) {
+        let instant = Instant::now();
         for open in self.all() {
+            // Before the head there are bounds of their own.
+            if open.movement.still_for(instant) >= idle_timeout && open.state.borrow().head.is_some() {
+                open.give_up();
+            }
             let (due, expired) = {
                 let state = open.state.borrow();
                 (state.part_started.elapsed() >= interval || !state.period.contains(now), state.permit.grant.key.expired(now))
@@ -433,8 +514,9 @@ impl Body for MeteredBody {
             return Poll::Ready(self.cut(Cut::TimedOut));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if polled.is_pending() {
-            self.exchange.wake_with(cx.waker());
+        match polled {
+            Poll::Pending => self.exchange.wake_with(cx.waker()),
+            Poll::Ready(_) => self.exchange.handed_on(),
         }
         match ready!(polled) {
             None => {

@@ -18,6 +18,7 @@ pub mod route;
 pub mod tunnel;
 pub mod units;
 pub mod websocket;
+pub mod wellformed;
 
 use std::{cell::OnceCell, rc::Rc};
 
@@ -88,6 +89,7 @@ async fn stages<'a>(
         http2::adopt(request)?;
     }
     let request = unread.as_ref().ok_or_else(|| Failure::internal("a call was answered twice"))?;
+    wellformed::check(request.version(), request.uri(), request.headers()).map_err(Failure::Malformed)?;
     let path = path::normalize(request.uri().path()).map_err(Failure::AmbiguousPath)?.into_owned();
     let asked = Asked { method: request.method(), path: &path, uri: request.uri(), headers: request.headers() };
     let routed = route::find(index, asked);
@@ -99,11 +101,13 @@ async fn stages<'a>(
     }
     let route = routed?;
     found.route.get_or_init(|| route);
-    let caller = api_key::authenticate(index, request.headers(), now)?;
+    let caller = api_key::authenticate(index, request.headers(), now, &core.metrics)?;
     let grant = core.grants.get(core, index, caller.key, route, now)?;
     let grant = found.grant.get_or_init(|| grant);
     forward::check_length(route.max_request_body_bytes(config.max_request_body_bytes), request.headers())?;
-    let permit = admit::admit(core, grant.clone(), now).await?;
+    // Before anything is waited for: who waits takes a place too.
+    let place = core.places.take(&grant.calls).ok_or(Failure::Overloaded)?;
+    let permit = admit::admit(core, grant.clone(), place, now).await?;
     let is_grpc = grpc::is_call(request);
     let deadline = if is_grpc { grpc::deadline(request.headers()) } else { None };
     let exchange = meter::Exchange::open(core, permit, caller.digest, is_grpc);

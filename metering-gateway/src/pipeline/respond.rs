@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use quota::seconds_up;
 use serde::Serialize;
 
-use super::{body::AnswerBody, grant::Grant, grpc, meter::Stop, path::PathError};
+use super::{body::AnswerBody, grant::Grant, grpc, meter::Stop, path::PathError, wellformed::Malformed};
 use crate::upstream::UpstreamError;
 
 /// What every problem's type starts with.
@@ -17,6 +17,8 @@ pub const PROBLEM_PREFIX: &str = "urn:tollkeeper:problem:";
 /// Why a call gets an answer of the gateway's own.
 #[derive(Debug)]
 pub enum Failure {
+    /// The host or the framing could be read in two ways.
+    Malformed(Malformed),
     /// The path could be read in two ways.
     AmbiguousPath(PathError),
     /// No route matches.
@@ -55,6 +57,10 @@ pub enum Failure {
     BodyTooLarge,
     /// The request's body did not arrive.
     BodyIncomplete,
+    /// The request's body came too slowly.
+    BodyTooSlow,
+    /// The gateway, or the caller's namespace, has too many open calls.
+    Overloaded,
     /// The upstream gave no answer.
     Upstream(UpstreamError),
     /// The caller's deadline was over before an answer began.
@@ -124,14 +130,16 @@ impl Failure {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::AmbiguousPath(_) | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
+            Self::Malformed(Malformed::Coding) => StatusCode::NOT_IMPLEMENTED,
+            Self::Malformed(_) | Self::AmbiguousPath(_) | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::KeyMissing | Self::KeyInvalid => StatusCode::UNAUTHORIZED,
             Self::PaymentOverdue { .. } => StatusCode::PAYMENT_REQUIRED,
             Self::NotInPlan | Self::Paused { .. } | Self::NoSandbox => StatusCode::FORBIDDEN,
             Self::TooFast(_) | Self::QuotaUsedUp(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::QuotaUnknown(_) | Self::NoPolicy | Self::JournalFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QuotaUnknown(_) | Self::NoPolicy | Self::JournalFull | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
@@ -146,6 +154,7 @@ impl Failure {
     /// The last part of the problem's type; also the name under which it is counted.
     pub fn slug(&self) -> &'static str {
         match self {
+            Self::Malformed(_) => "malformed-request",
             Self::AmbiguousPath(_) => "ambiguous-path",
             Self::NoRoute => "no-route",
             Self::MethodNotAllowed(_) => "method-not-allowed",
@@ -162,6 +171,8 @@ impl Failure {
             Self::JournalFull => "usage-log-full",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyIncomplete => "body-incomplete",
+            Self::BodyTooSlow => "body-too-slow",
+            Self::Overloaded => "overloaded",
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "upstream-timeout",
             Self::Upstream(UpstreamError::Connect(_)) => "upstream-unreachable",
             Self::Upstream(UpstreamError::Failed(_) | UpstreamError::FailedHttp2(_)) => "upstream-failed",
@@ -176,6 +187,7 @@ impl Failure {
     /// What it is called.
     pub fn title(&self) -> &'static str {
         match self {
+            Self::Malformed(_) => "The request is ambiguous",
             Self::AmbiguousPath(_) => "The path is ambiguous",
             Self::NoRoute => "No API here",
             Self::MethodNotAllowed(_) => "The method is not offered here",
@@ -192,6 +204,8 @@ impl Failure {
             Self::JournalFull => "The gateway cannot record usage now",
             Self::BodyTooLarge => "The body is too large",
             Self::BodyIncomplete => "The body did not arrive",
+            Self::BodyTooSlow => "The body came too slowly",
+            Self::Overloaded => "Too many open calls",
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "The API did not answer in time",
             Self::Upstream(_) => "The API did not answer",
             Self::DeadlineExceeded => "The deadline is over",
@@ -205,6 +219,7 @@ impl Failure {
     /// What happened and what to do, for the caller. Nothing that only operators should know.
     pub fn detail(&self) -> String {
         match self {
+            Self::Malformed(error) => format!("{error}; send it in its plain form"),
             Self::AmbiguousPath(error) => format!("{error}; send the path in its plain form"),
             Self::NoRoute => "no route matches this path; the API reference lists them".into(),
             Self::MethodNotAllowed(allowed) => {
@@ -229,6 +244,8 @@ impl Failure {
             Self::JournalFull => "the gateway has no room to record usage; try again later".into(),
             Self::BodyTooLarge => "the request's body is larger than the gateway allows".into(),
             Self::BodyIncomplete => "the request's body ended early".into(),
+            Self::BodyTooSlow => "the request's body stopped or came too slowly; send it again".into(),
+            Self::Overloaded => "too many calls are open at this moment; wait for `Retry-After` seconds and have fewer open at once".into(),
             Self::Upstream(_) => "the API behind the gateway gave no valid answer; this call is not billed".into(),
             Self::DeadlineExceeded => "the API did not answer within the time that the call allows".into(),
             Self::Stopped(Stop::Revoked) => "the key, its subscription or this API ended while the call was open".into(),
@@ -307,6 +324,7 @@ impl Failure {
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::NoPolicy | Self::JournalFull => Some(5),
+            Self::Overloaded => Some(1),
             _ => self.denied().map(|denied| seconds_up(denied.retry_after_ns).max(1)),
         }
     }

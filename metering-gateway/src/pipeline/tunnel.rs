@@ -156,6 +156,7 @@ async fn close(up: &mut Direction, down: &mut Direction, stop: Stop) {
         Stop::Revoked => (POLICY_VIOLATION, "the API key, its subscription or this API is no longer valid"),
         Stop::QuotaUsedUp => (POLICY_VIOLATION, "the quota is used up"),
         Stop::Draining => (GOING_AWAY, "the gateway is stopping"),
+        Stop::Idle => (GOING_AWAY, "nothing passed for too long"),
     };
     let (to_caller, to_upstream) = tokio::join!(down.say_goodbye(code, reason, false), up.say_goodbye(code, reason, true));
     for error in [to_caller.err(), to_upstream.err()].into_iter().flatten() {

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::caller::{CallerBody, CallerFault};
 use crate::pipeline::{forward::MAX_DISCARDED_BYTES, grpc::MessageTap};
 
 /// The most bytes of a request that are kept for another try.
@@ -30,6 +30,9 @@ pub enum RequestBodyError {
     /// It is longer than the gateway allows.
     #[error("the caller's body is too large")]
     TooLarge,
+    /// It came too slowly.
+    #[error("the caller's body came too slowly")]
+    TooSlow,
     /// The request is being sent again elsewhere.
     #[error("the request is sent again on another connection")]
     Superseded,
@@ -45,6 +48,8 @@ pub enum BodyFault {
     Caller,
     /// It was too large.
     TooLarge,
+    /// It came too slowly.
+    TooSlow,
 }
 
 /// A request's body with a bound, as one try reads it.
@@ -68,7 +73,7 @@ pub struct Source {
 
 #[derive(Debug)]
 struct Reading {
-    inner: Incoming,
+    inner: CallerBody,
     left: u64,
     /// How much more is read and dropped once it is too large, so that the caller gets to read why.
     discarding: Option<u64>,
@@ -96,7 +101,7 @@ enum Piece {
 
 impl RequestBody {
     /// Allows at most `max` bytes.
-    pub fn new(inner: Incoming, max: u64, tap: Option<MessageTap>) -> Self {
+    pub fn new(inner: CallerBody, max: u64, tap: Option<MessageTap>) -> Self {
         let reading = Reading { inner, left: max, discarding: None, keeping: Keeping::Untouched, tap };
         let source = Source {
             reading: RefCell::new(reading),
@@ -199,13 +204,17 @@ impl Reading {
             return Poll::Ready(Some(Ok(frame)));
         }
         loop {
-            let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            let frame = match ready!(self.inner.poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 None if self.discarding.is_some() => return Poll::Ready(Some(Err(RequestBodyError::TooLarge))),
                 None => return Poll::Ready(None),
-                Some(Err(error)) => {
+                Some(Err(CallerFault::Broke(error))) => {
                     fault.set(BodyFault::Caller);
                     return Poll::Ready(Some(Err(error.into())));
+                }
+                Some(Err(CallerFault::TooSlow)) => {
+                    fault.set(BodyFault::TooSlow);
+                    return Poll::Ready(Some(Err(RequestBodyError::TooSlow)));
                 }
             };
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod caller;
 pub mod connect;
 pub mod error;
 pub mod http2;

@@ -7,6 +7,7 @@ use gateway_control::credential::{self, CredentialKind, KeyDigest};
 use http::{HeaderMap, header};
 
 use crate::{
+    metrics::CoreMetrics,
     pipeline::{headers::KeyPlace, respond::Failure},
     policy::{entries::CompiledKey, index::Index},
 };
@@ -26,14 +27,20 @@ pub struct Caller<'a> {
 ///
 /// # Errors
 /// When there is none, or it is garbage, unknown or expired.
-pub fn authenticate<'a>(index: &'a Index, headers: &HeaderMap, now: Timestamp) -> Result<Caller<'a>, Failure> {
+pub fn authenticate<'a>(index: &'a Index, headers: &HeaderMap, now: Timestamp, metrics: &CoreMetrics) -> Result<Caller<'a>, Failure> {
     let (text, place) = presented(headers)?;
     match credential::kind_of(text) {
         Some(CredentialKind::Live | CredentialKind::Test) => (),
         _ => return Err(Failure::KeyInvalid),
     }
     let digest = KeyDigest::of(text);
-    let key = index.keys.get(&digest).filter(|key| !key.expired(now)).ok_or(Failure::KeyInvalid)?;
+    let key = index.keys.get(&digest).ok_or_else(|| {
+        metrics.unknown_key();
+        Failure::KeyInvalid
+    })?;
+    if key.expired(now) {
+        return Err(Failure::KeyInvalid);
+    }
     Ok(Caller { key, digest, place })
 }
 

@@ -1,0 +1,106 @@
+//! How many calls a core has open at once, of all namespaces and of each (SEMANTICS N2): one namespace at full blast, or with an upstream that
+//! hangs, leaves room for the others. The figures belong to the core, so counting costs two additions.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use ids::NamespaceId;
+
+use crate::core::FastMap;
+
+/// So many namespaces are remembered before those without a grant are forgotten.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// A core's places for open calls.
+#[derive(Debug)]
+pub struct Places {
+    most: usize,
+    most_of_one: usize,
+    taken: Rc<Cell<usize>>,
+    namespaces: RefCell<FastMap<NamespaceId, NamespaceCalls>>,
+}
+
+/// How many calls of a namespace a core has open. Clones share the count.
+#[derive(Debug, Clone, Default)]
+pub struct NamespaceCalls(Rc<Cell<usize>>);
+
+/// One open call's place, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    all: Rc<Cell<usize>>,
+    own: NamespaceCalls,
+}
+
+impl Places {
+    /// This core's part of `most` calls over `cores` cores, of which one namespace may have `percent_of_one` percent.
+    pub fn new(most: usize, cores: u16, percent_of_one: u8) -> Self {
+        let most = (most / usize::from(cores.max(1))).max(1);
+        let most_of_one = (most.saturating_mul(usize::from(percent_of_one.min(100))) / 100).max(1);
+        Self { most, most_of_one, taken: Rc::default(), namespaces: RefCell::default() }
+    }
+
+    /// The count of a namespace, to be kept with what is resolved for its keys.
+    pub fn of(&self, namespace: NamespaceId) -> NamespaceCalls {
+        let mut namespaces = self.namespaces.borrow_mut();
+        if namespaces.len() >= MAX_REMEMBERED && !namespaces.contains_key(&namespace) {
+            // Whoever holds a count has a grant or an open call; the others are zero.
+            namespaces.retain(|_, calls| Rc::strong_count(&calls.0) > 1);
+        }
+        namespaces.entry(namespace).or_default().clone()
+    }
+
+    /// A place for one more call of a namespace; `None` when the namespace, or the core, has none left.
+    pub fn take(&self, of: &NamespaceCalls) -> Option<Place> {
+        let (all, own) = (self.taken.get(), of.0.get());
+        if all >= self.most || own >= self.most_of_one {
+            return None;
+        }
+        self.taken.set(all + 1);
+        of.0.set(own + 1);
+        Some(Place { all: self.taken.clone(), own: of.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - 1);
+        self.own.0.set(self.own.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ids::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn one_namespace_leaves_room_for_the_others() {
+        let places = Places::new(40, 4, 50);
+        let [loud, quiet, third] = [1, 2, 3].map(|n| places.of(NamespaceId::from_uuid(Uuid::from_u128(n))));
+        let mut held: Vec<_> = (0..5).map(|_| places.take(&loud).expect("a place")).collect();
+        assert!(places.take(&loud).is_none(), "half of the core's ten");
+        held.extend((0..5).map(|_| places.take(&quiet).expect("a place")));
+        assert!(places.take(&third).is_none(), "the core has no more");
+        held.remove(0);
+        let again = places.of(NamespaceId::from_uuid(Uuid::from_u128(1)));
+        assert!(places.take(&again).is_some(), "what is given back can be taken, and the count is the namespace's, not the grant's");
+        drop(held);
+        assert_eq!(places.taken.get(), 0);
+    }
+
+    #[test]
+    fn counts_that_nobody_holds_are_forgotten() {
+        let places = Places::new(10, 1, 100);
+        let held = places.of(NamespaceId::from_uuid(Uuid::from_u128(u128::MAX)));
+        let place = places.take(&held);
+        for n in 0..2 * MAX_REMEMBERED as u128 {
+            places.of(NamespaceId::from_uuid(Uuid::from_u128(n)));
+        }
+        let namespaces = places.namespaces.borrow();
+        assert!(namespaces.len() <= MAX_REMEMBERED + 1, "{}", namespaces.len());
+        assert!(place.is_some() && namespaces.contains_key(&NamespaceId::from_uuid(Uuid::from_u128(u128::MAX))));
+    }
+}
