@@ -1,0 +1,62 @@
+//! Load tests: the gateway beside its peers, and at scale. `make bench-peers` runs them all and writes `benches/README.md`.
+
+mod gateway;
+mod load;
+mod peers;
+mod portal;
+mod process;
+mod relay;
+mod runs;
+mod world;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", about = "The gateway beside its peers, and at scale")]
+struct Arguments {
+    /// How long one measurement takes, in seconds.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// How often measurements are repeated; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Where the results are kept between runs.
+    #[arg(long, default_value = "test-output/loadtest")]
+    results: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One proxy job on each peer, throughput, CPU and latency.
+    Peers,
+    /// The relay: the floor for any proxy.
+    Relay {
+        /// Where to listen.
+        listen: SocketAddr,
+        /// Where to carry bytes.
+        upstream: SocketAddr,
+    },
+    /// Starts the upstream and the gateway with its mock portal, says where, and waits: for profilers.
+    Serve {
+        /// API keys.
+        #[arg(default_value_t = 10_000)]
+        keys: usize,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let What::Relay { listen, upstream } = arguments.what {
+        return relay::run(listen, upstream);
+    }
+    let bench = runs::Bench::new(Duration::from_secs(arguments.seconds), arguments.rounds, &arguments.results)?;
+    match arguments.what {
+        What::Peers => bench.peers(),
+        What::Serve { keys } => bench.serve(keys),
+        What::Relay { .. } => unreachable!("handled above"),
+    }
+}

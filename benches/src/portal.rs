@@ -1,0 +1,198 @@
+//! A mock portal: it feeds the policy, changes it at a chosen rate, takes usage, grants every lease, and counts what it took.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Query, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use calendar::{Clock as _, SystemClock};
+use gateway_control::{
+    FORMAT,
+    lease::{LeaseExchange, LeaseGrant, LeaseGrants},
+    policy::{EntryBody, Generation, PolicyEvent},
+    units::Micros,
+    usage::{BatchAck, UsageBatch},
+};
+use ids::{Uuid, MeterId};
+use quota::MICROUNITS_PER_UNIT;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+
+use crate::world::{World, entry};
+
+/// The epoch of all generations here.
+const EPOCH: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
+/// How often changes and heartbeats are sent.
+const BEAT: Duration = Duration::from_millis(10);
+/// How many bytes of the feed are sent at once.
+const PIECE_BYTES: usize = 256 * 1024;
+/// What each subscription may use, in units; more than any test uses.
+const LIMIT_UNITS: i64 = 1_000_000_000_000;
+
+/// A running mock portal.
+#[derive(Debug)]
+pub struct MockPortal {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it took and is to do.
+    pub state: Arc<Portal>,
+}
+
+/// What it took and is to do.
+#[derive(Debug)]
+pub struct Portal {
+    world: World,
+    /// Policy changes to send in a second.
+    pub changes_per_second: AtomicU64,
+    /// Changes that were sent.
+    pub changed: AtomicU64,
+    /// Calls that usage batches told of.
+    pub calls: AtomicU64,
+    feeds: AtomicU64,
+}
+
+impl MockPortal {
+    /// Starts on a thread of its own, which ends with the process.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start(world: World) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("the mock portal cannot listen")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(Portal {
+            world,
+            changes_per_second: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            feeds: AtomicU64::new(0),
+        });
+        let router = Router::new()
+            .route("/control/v1/policy", get(policy))
+            .route("/control/v1/usage", post(usage))
+            .route("/control/v1/leases", post(leases))
+            .route("/control/v1/status", post(async || StatusCode::NO_CONTENT))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(state.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        std::thread::spawn(move || {
+            runtime.block_on(async move { axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await })
+        });
+        Ok(Self { address, state })
+    }
+}
+
+#[derive(Deserialize)]
+struct Position {
+    epoch: Option<Uuid>,
+    generation: Option<u64>,
+}
+
+async fn policy(State(portal): State<Arc<Portal>>, Query(position): Query<Position>) -> Response {
+    portal.feeds.fetch_add(1, Relaxed);
+    let (sender, receiver) = mpsc::channel::<Bytes>(16);
+    tokio::spawn(feed(portal, position, sender));
+    Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, Infallible>)).into_response()
+}
+
+/// Lines of the feed on their way out.
+struct Lines {
+    sender: mpsc::Sender<Bytes>,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    async fn push(&mut self, event: &PolicyEvent) -> Option<()> {
+        serde_json::to_writer(&mut self.buffer, event).ok()?;
+        self.buffer.push(b'\n');
+        if self.buffer.len() >= PIECE_BYTES { self.flush().await } else { Some(()) }
+    }
+
+    /// `None` when the gateway has gone.
+    async fn flush(&mut self) -> Option<()> {
+        self.sender.send(std::mem::take(&mut self.buffer).into()).await.ok()
+    }
+}
+
+async fn feed(portal: Arc<Portal>, position: Position, sender: mpsc::Sender<Bytes>) -> Option<()> {
+    let mut lines = Lines { sender, buffer: Vec::new() };
+    let mut generation = position.generation.filter(|_| position.epoch == Some(EPOCH)).unwrap_or(0);
+    if generation == 0 {
+        generation = 1;
+        lines.push(&PolicyEvent::Snapshot { format: FORMAT, epoch: EPOCH }).await?;
+        for body in portal.world.entries() {
+            lines.push(&PolicyEvent::Entry(entry(generation, body))).await?;
+        }
+    } else {
+        lines.push(&PolicyEvent::Resume { format: FORMAT, epoch: EPOCH }).await?;
+    }
+    lines.push(&PolicyEvent::Synced { generation: Generation(generation) }).await?;
+    let mut beats = tokio::time::interval(BEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let (mut beat, mut owed) = (0_u64, 0);
+    loop {
+        beats.tick().await;
+        beat += 1;
+        owed += portal.changes_per_second.load(Relaxed);
+        let beats_a_second = 1_000 / BEAT.as_millis() as u64;
+        for _ in 0..owed / beats_a_second {
+            generation += 1;
+            lines.push(&PolicyEvent::Entry(entry(generation, EntryBody::ApiKey(portal.changed_key())))).await?;
+            lines.push(&PolicyEvent::Synced { generation: Generation(generation) }).await?;
+        }
+        owed %= beats_a_second;
+        if beat.is_multiple_of(beats_a_second) {
+            lines.push(&PolicyEvent::Heartbeat { generation: Generation(generation), now: SystemClock.now() }).await?;
+        }
+        if !lines.buffer.is_empty() {
+            lines.flush().await?;
+        }
+    }
+}
+
+impl Portal {
+    /// A key that expires at another instant than before: it still works.
+    fn changed_key(&self) -> gateway_control::policy::ApiKey {
+        let count = self.changed.fetch_add(1, Relaxed);
+        let number = (count as usize).wrapping_mul(7_919) % self.world.size.keys;
+        let expires_at = SystemClock.now().plus(Duration::from_secs(86_400 + count));
+        gateway_control::policy::ApiKey { expires_at: Some(expires_at), ..World::api_key(number) }
+    }
+}
+
+async fn usage(State(portal): State<Arc<Portal>>, body: Bytes) -> Response {
+    let Ok(batch) = serde_json::from_slice::<UsageBatch>(&body) else { return StatusCode::BAD_REQUEST.into_response() };
+    let meter: MeterId = World::meter();
+    let calls: u64 = batch.rows.iter().filter(|row| row.key.meter == meter).map(|row| row.count).sum();
+    portal.calls.fetch_add(calls, Relaxed);
+    let through = Some(batch.segment.seq);
+    Json(BatchAck { ledger_epoch: EPOCH, accepted_through: through, safe_through: through }).into_response()
+}
+
+async fn leases(Json(exchange): Json<LeaseExchange>) -> Json<LeaseGrants> {
+    let grants = exchange.slots.iter().map(|want| LeaseGrant {
+        slot: want.slot,
+        granted: want.want,
+        limit: (LIMIT_UNITS * MICROUNITS_PER_UNIT).into(),
+        used: Micros(0),
+        elsewhere: Micros(0),
+        lasts_ms: 600_000,
+    });
+    Json(LeaseGrants { ledger_epoch: EPOCH, exchange: exchange.exchange, grants: grants.collect() })
+}

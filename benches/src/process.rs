@@ -1,0 +1,157 @@
+//! Processes under test: started on one core, looked at through `/proc`, ended with their owner.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// For how long a process may take to listen.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// Which core does what. Fewer than four cores share.
+#[derive(Debug, Clone)]
+pub struct Cores {
+    /// How many there are.
+    pub count: usize,
+    /// Runs the upstream.
+    pub upstream: usize,
+    /// Runs the proxy under test.
+    pub proxy: usize,
+    /// Run the load and the mock portal.
+    pub load: Vec<usize>,
+}
+
+impl Cores {
+    /// Divides what the machine has.
+    pub fn divide() -> Self {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let upstream = count - 1;
+        let proxy = count.saturating_sub(2);
+        let load = if count > 3 { (0..count - 2).collect() } else { vec![0] };
+        Self { count, upstream, proxy, load }
+    }
+
+    /// Keeps this process, and what it starts without a core of its own, off the cores under test.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep_to_load(&self) -> anyhow::Result<()> {
+        let mut set = CpuSet::new();
+        self.load.iter().for_each(|core| set.set(*core));
+        Ok(sched_setaffinity(None, &set)?)
+    }
+
+    /// The list of cores as `taskset` has it.
+    pub fn list(cores: &[usize]) -> String {
+        cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A free port of 127.0.0.1.
+///
+/// # Errors
+/// When there is none.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?)
+}
+
+/// A process that is ended when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    /// Its name in tables.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Its name in tables.
+    pub name: &'a str,
+    /// Where it will listen.
+    pub address: SocketAddr,
+    /// The cores it may use.
+    pub cores: &'a [usize],
+    /// Where its output goes.
+    pub folder: &'a Path,
+}
+
+impl Process {
+    /// Starts a program on its cores and waits until it listens.
+    ///
+    /// # Errors
+    /// When it is not there, or ends, or does not listen in time.
+    pub fn start(start: &Start<'_>, program: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let log = start.folder.join(format!("{}.log", start.name.replace(' ', "-")));
+        let out = File::create(&log)?;
+        let child = Command::new("taskset")
+            .args(["-c", &Cores::list(start.cores)])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut process = Self { name: start.name.to_owned(), address: start.address, child, log };
+        process.wait_until_listening()?;
+        Ok(process)
+    }
+
+    fn wait_until_listening(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            if self.child.try_wait()?.is_some() || started.elapsed() > START_WITHIN {
+                bail!("{} does not listen on {}:\n{}", self.name, self.address, fs::read_to_string(&self.log).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Its number and those of its children: nginx works in children.
+    fn pids(&self) -> Vec<u32> {
+        let own = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        std::iter::once(own).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
+    }
+
+    /// User and system time so far.
+    pub fn cpu(&self) -> Duration {
+        let tick_hz = rustix::param::clock_ticks_per_second();
+        let ticks = |pid: u32| -> u64 {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            // proc(5): utime and stime are fields 14 and 15; what stands behind the name starts with field 3.
+            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+        };
+        Duration::from_millis(self.pids().into_iter().map(ticks).sum::<u64>() * 1_000 / tick_hz)
+    }
+
+    /// Memory that is in RAM and is its own or shared by it, in bytes.
+    pub fn rss(&self) -> u64 {
+        let of = |pid: u32| -> u64 {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+            line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
+        };
+        self.pids().into_iter().map(of).sum()
+    }
+}

@@ -1,0 +1,207 @@
+//! The measurements. Each writes what it found into a file of the results' folder, from which the report is made.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::{
+    gateway::{Gateway, Settings},
+    load::{Latencies, Load, Run},
+    peers,
+    portal::MockPortal,
+    process::{Cores, Process},
+    world::{Size, World},
+};
+
+/// Connections of a run in a closed loop.
+const CONNECTIONS: usize = 64;
+/// The peers' installation.
+const PEERS: Size = Size { keys: 10_000, routes: 10 };
+
+/// Where and how measurements are made.
+#[derive(Debug)]
+pub struct Bench {
+    /// How long one takes.
+    pub duration: Duration,
+    /// How often it is repeated.
+    pub rounds: usize,
+    /// Where results go.
+    pub results: PathBuf,
+    /// Which core does what.
+    pub cores: Cores,
+    /// Configurations, keys, logs and journals; removed at the end.
+    pub folder: TempDir,
+}
+
+/// The row of a proxy in the table of peers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Peer {
+    /// The proxy.
+    pub name: String,
+    /// Medians of the rounds.
+    pub per_second: f64,
+    /// Microseconds of its own time a request.
+    pub cpu_micros: f64,
+    /// How much of its core it used.
+    pub busy: f64,
+    /// Calls that were not answered with 2xx, over all rounds.
+    pub errors: u64,
+    /// At the fixed rate.
+    pub p50: u64,
+    /// At the fixed rate.
+    pub p99: u64,
+    /// At the fixed rate.
+    pub p999: u64,
+}
+
+/// The table of peers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Peers {
+    /// Cores of the machine.
+    pub cores: usize,
+    /// Requests a second of the open loop.
+    pub rate: u64,
+    /// The proxies.
+    pub rows: Vec<Peer>,
+}
+
+impl Bench {
+    /// Keeps the load to its cores.
+    ///
+    /// # Errors
+    /// When the folders cannot be made.
+    pub fn new(duration: Duration, rounds: usize, results: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(results)?;
+        let cores = Cores::divide();
+        cores.keep_to_load()?;
+        let folder = TempDir::new()?;
+        Ok(Self { duration, rounds, results: results.to_owned(), cores, folder })
+    }
+
+    /// Keeps what a measurement found.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn keep(&self, name: &str, found: &impl Serialize) -> anyhow::Result<()> {
+        let path = self.results.join(name).with_extension("json");
+        fs::write(&path, serde_json::to_string_pretty(found)?).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// A gateway on the proxy's core, with its portal.
+    pub fn gateway(&self, name: &str, portal: &MockPortal, more: &[&str]) -> anyhow::Result<Gateway> {
+        let data = self.folder.path().join(format!("data-{name}"));
+        let settings =
+            Settings { name, portal: portal.address, cores: &[self.cores.proxy], data: &data, folder: self.folder.path(), more };
+        let gateway = Gateway::start(&settings)?;
+        gateway.wait_until_ready()?;
+        Ok(gateway)
+    }
+
+    /// One proxy job on each peer.
+    ///
+    /// # Errors
+    /// When one does not start or cannot be measured.
+    pub fn peers(&self) -> anyhow::Result<()> {
+        let folder = self.folder.path();
+        let upstream = peers::upstream(folder, &self.cores)?;
+        let world = World { size: PEERS, upstream: upstream.address };
+        let load = Load::new(folder, &world, &self.cores)?;
+        let portal = MockPortal::start(world)?;
+        let gateway = self.gateway("gateway", &portal, &[])?;
+        let mut proxies = vec![
+            peers::relay(folder, &self.cores, upstream.address)?,
+            peers::haproxy(folder, &self.cores, &world)?,
+            peers::nginx(folder, &self.cores, &world)?,
+        ];
+        if let Some(binary) = envoy() {
+            proxies.push(peers::envoy(&binary, folder, &self.cores, &world)?);
+        }
+        proxies.push(gateway.process);
+        // Caches, leases and connections are warm before anything counts.
+        for proxy in &proxies {
+            load.closed_loop(proxy, CONNECTIONS, Duration::from_secs(2))?;
+        }
+        let mut runs: Vec<Vec<Run>> = vec![Vec::new(); proxies.len()];
+        for _ in 0..self.rounds {
+            for (proxy, runs) in proxies.iter().zip(&mut runs) {
+                runs.push(load.closed_loop(proxy, CONNECTIONS, self.duration)?);
+            }
+        }
+        let haproxy = proxies.iter().position(|proxy| proxy.name == "haproxy").context("haproxy is a peer")?;
+        let rate = (median(&runs[haproxy], |run| run.per_second) / 2.0) as u64;
+        let mut rows = Vec::new();
+        for (proxy, runs) in proxies.iter().zip(&runs) {
+            let latencies = load.open_loop(proxy.address, CONNECTIONS, rate, self.duration)?;
+            rows.push(row(proxy, runs, latencies));
+        }
+        for row in &rows {
+            println_row(row);
+        }
+        self.keep("peers", &Peers { cores: self.cores.count, rate, rows })
+    }
+
+    /// Waits with a gateway for profilers.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn serve(&self, keys: usize) -> anyhow::Result<()> {
+        let folder = self.folder.path();
+        let upstream = peers::upstream(folder, &self.cores)?;
+        let world = World { size: Size { keys, ..PEERS }, upstream: upstream.address };
+        let load = Load::new(folder, &world, &self.cores)?;
+        let portal = MockPortal::start(world)?;
+        let gateway = self.gateway("gateway", &portal, &[])?;
+        eprint_addresses(&portal, &gateway, folder);
+        loop {
+            let run = load.closed_loop(&gateway.process, CONNECTIONS, self.duration)?;
+            eprint_run("gateway", &run);
+        }
+    }
+}
+
+/// The Envoy to run, where `ENVOY` names one.
+#[allow(clippy::disallowed_methods, reason = "the one setting of a tool that is not part of the product")]
+fn envoy() -> Option<PathBuf> {
+    std::env::var_os("ENVOY").map(PathBuf::from)
+}
+
+/// The median of a figure over runs.
+pub fn median(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
+    let mut figures: Vec<f64> = runs.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn row(proxy: &Process, runs: &[Run], latencies: Latencies) -> Peer {
+    Peer {
+        name: proxy.name.clone(),
+        per_second: median(runs, |run| run.per_second),
+        cpu_micros: median(runs, |run| run.cpu_micros),
+        busy: median(runs, |run| run.busy),
+        errors: runs.iter().map(|run| run.errors).sum(),
+        p50: latencies.p50,
+        p99: latencies.p99,
+        p999: latencies.p999,
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "a tool for the command line says how far it is")]
+fn eprint_run(name: &str, run: &Run) {
+    eprintln!("{name:24} {:8.0}/s {:6.2} us {:5.0} % {} errors", run.per_second, run.cpu_micros, run.busy * 100.0, run.errors);
+}
+
+#[allow(clippy::print_stderr, reason = "a tool for the command line says what to point a profiler at")]
+fn eprint_addresses(portal: &MockPortal, gateway: &Gateway, folder: &Path) {
+    eprintln!("portal http://{}, gateway http://{}, keys in {}", portal.address, gateway.process.address, folder.display());
+}
+
+#[allow(clippy::print_stderr, reason = "a tool for the command line says how far it is")]
+fn println_row(row: &Peer) {
+    eprintln!("{:12} {:8.0}/s {:6.2} us {:4.0} % p50 {} p99 {} p99.9 {} errors {}", row.name, row.per_second, row.cpu_micros, row.busy * 100.0, row.p50, row.p99, row.p999, row.errors);
+}
