@@ -5,12 +5,12 @@ WORKDIR /src
 COPY . .
 RUN npm ci --ignore-scripts --no-audit --no-fund && node portal/assets/build.mjs
 ENV SQLX_OFFLINE=true
-RUN cargo build --release --locked --package portal --package metering-gateway --bins
+RUN cargo build --profile dist --locked --package portal --package metering-gateway --bins
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --user-group --home-dir /var/lib/tollkeeper --create-home tollkeeper
-COPY --from=build /src/target/release/portal /src/target/release/metering-gateway /usr/local/bin/
+COPY --from=build /src/target/dist/portal /src/target/dist/metering-gateway /usr/local/bin/
 USER 10001:10001
 EXPOSE 8080 8081 8082 9090
 CMD ["portal", "serve"]

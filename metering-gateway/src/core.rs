@@ -81,7 +81,12 @@ impl Core {
     pub fn request_id(&self) -> HeaderValue {
         let count = self.next_id.get();
         self.next_id.set(count + 1);
-        HeaderValue::try_from(format!("{:016x}{count:016x}", self.id_base)).expect("hexadecimal digits are a header value")
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.id_base.to_be_bytes());
+        bytes[8..].copy_from_slice(&count.to_be_bytes());
+        let mut digits = [0; 32];
+        hex::encode_to_slice(bytes, &mut digits).expect("two digits for each byte");
+        HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a header value")
     }
 }
 

@@ -16,7 +16,7 @@ use calendar::Clock;
 use journal::{Journal, Keeper, Opened, StreamWriter};
 use rustls::ServerConfig;
 use telemetry::Readiness;
-use tokio::{runtime, sync::oneshot, task::LocalSet};
+use tokio::{runtime, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -233,8 +233,8 @@ fn start_cores(
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             // A core that ends takes the others with it: a gateway that serves on fewer cores than it should is hard to notice.
             let _stops_the_others = stop.clone().drop_guard();
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            LocalSet::new().block_on(&runtime, async move {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default())?;
+            runtime.block_on(async move {
                 let core = Core::new(shared, metrics, writer, u64::from_le_bytes(id_base));
                 server::run(core, doors, stop).await
             })

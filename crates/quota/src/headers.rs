@@ -1,7 +1,5 @@
 //! The `RateLimit` and `RateLimit-Policy` header fields (draft-ietf-httpapi-ratelimit-headers-10), written into a buffer on the stack.
 
-use std::fmt::{self, Write};
-
 use crate::NANOS_PER_SECOND;
 
 /// Enough for six limits.
@@ -27,12 +25,12 @@ impl Fields {
 
     /// Adds `"name";q=quota;w=window` to a `RateLimit-Policy`. False, and nothing is added, if the name is not plain or the field is full.
     pub fn policy(&mut self, name: &str, quota: u64, window_seconds: u64) -> bool {
-        self.item(name, |field| write!(field, ";q={quota};w={window_seconds}"))
+        self.item(name, [(b";q=", quota), (b";w=", window_seconds)])
     }
 
     /// Adds `"name";r=remaining;t=seconds` to a `RateLimit`. False, and nothing is added, if the name is not plain or the field is full.
     pub fn limit(&mut self, name: &str, remaining: u64, reset_after_seconds: u64) -> bool {
-        self.item(name, |field| write!(field, ";r={remaining};t={reset_after_seconds}"))
+        self.item(name, [(b";r=", remaining), (b";t=", reset_after_seconds)])
     }
 
     /// The value; ASCII.
@@ -50,31 +48,48 @@ impl Fields {
         self.len == 0
     }
 
-    fn item(&mut self, name: &str, parameters: impl FnOnce(&mut Self) -> fmt::Result) -> bool {
+    fn item(&mut self, name: &str, parameters: [(&[u8; 3], u64); 2]) -> bool {
         let before = self.len;
-        let separator = if before == 0 { "" } else { ", " };
         // A structured field's string has printable ASCII only, and needs no escapes without quotes and backslashes (RFC 9651, 3.3.3).
         let plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\');
-        let written = plain && write!(self, "{separator}\"{name}\"").and_then(|()| parameters(self)).is_ok();
+        let separator: &[u8] = if before == 0 { b"\"" } else { b", \"" };
+        let mut written = plain && self.put(separator) && self.put(name.as_bytes()) && self.put(b"\"");
+        for (key, number) in parameters {
+            written = written && self.put(key) && self.put_number(number);
+        }
         if !written {
             self.len = before;
         }
         written
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> bool {
+        let end = self.len + bytes.len();
+        let Some(place) = self.bytes.get_mut(self.len..end) else { return false };
+        place.copy_from_slice(bytes);
+        self.len = end;
+        true
+    }
+
+    /// Decimal digits. A field is written on every answer, where `fmt` would cost more than all else about it.
+    fn put_number(&mut self, mut number: u64) -> bool {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return self.put(&digits[at..]);
+            }
+        }
     }
 }
 
 impl Default for Fields {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Write for Fields {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len + text.len();
-        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
     }
 }
 
