@@ -117,25 +117,44 @@ pub fn envoy(binary: &Path, folder: &Path, cores: &Cores, world: &World) -> anyh
         serde_json::json!({"name": name, "typed_config": config})
     };
     let bucket = serde_json::json!({"max_tokens": 1_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "1s"});
-    let keys: Vec<_> =
-        world.keys().enumerate().map(|(number, key)| serde_json::json!({"key": {"inline_string": key}, "client": format!("consumer-{number}")})).collect();
+    let keys: Vec<_> = world
+        .keys()
+        .enumerate()
+        .map(|(number, key)| serde_json::json!({"key": {"inline_string": key}, "client": format!("consumer-{number}")}))
+        .collect();
     let everybody = serde_json::json!({"default_value": {"numerator": 100, "denominator": "HUNDRED"}});
     let filters = serde_json::json!([
-        typed("auth", "filters.http.api_key_auth.v3.ApiKeyAuth", serde_json::json!({
-            "key_sources": [{"header": "x-api-key"}], "forwarding": {"header": "x-consumer"}, "credentials": keys})),
-        typed("limit", "filters.http.local_ratelimit.v3.LocalRateLimit", serde_json::json!({
+        typed(
+            "auth",
+            "filters.http.api_key_auth.v3.ApiKeyAuth",
+            serde_json::json!({
+            "key_sources": [{"header": "x-api-key"}], "forwarding": {"header": "x-consumer"}, "credentials": keys})
+        ),
+        typed(
+            "limit",
+            "filters.http.local_ratelimit.v3.LocalRateLimit",
+            serde_json::json!({
             "stat_prefix": "limit", "token_bucket": bucket, "filter_enabled": everybody, "filter_enforced": everybody,
             "rate_limits": [{"actions": [{"request_headers": {"header_name": "x-consumer", "descriptor_key": "consumer"}}]}],
-            "descriptors": [{"entries": [{"key": "consumer"}], "token_bucket": bucket}], "max_dynamic_descriptors": 20_000})),
+            "descriptors": [{"entries": [{"key": "consumer"}], "token_bucket": bucket}], "max_dynamic_descriptors": 20_000})
+        ),
         typed("router", "filters.http.router.v3.Router", serde_json::json!({"suppress_envoy_headers": true})),
     ]);
-    let log = typed("log", "access_loggers.file.v3.FileAccessLog", serde_json::json!({
+    let log = typed(
+        "log",
+        "access_loggers.file.v3.FileAccessLog",
+        serde_json::json!({
         "path": folder.join("envoy.calls"),
-        "log_format": {"text_format_source": {"inline_string": "%START_TIME(%s)% %REQ(X-CONSUMER)% %RESPONSE_CODE% %BYTES_SENT%\n"}}}));
+        "log_format": {"text_format_source": {"inline_string": "%START_TIME(%s)% %REQ(X-CONSUMER)% %RESPONSE_CODE% %BYTES_SENT%\n"}}}),
+    );
     let routes = serde_json::json!({"name": "all", "virtual_hosts": [{"name": "all", "domains": ["*"],
         "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "api", "timeout": "0s"}}]}]});
-    let manager = typed("http", "filters.network.http_connection_manager.v3.HttpConnectionManager", serde_json::json!({
-        "stat_prefix": "in", "codec_type": "HTTP1", "generate_request_id": false, "access_log": [log], "route_config": routes, "http_filters": filters}));
+    let manager = typed(
+        "http",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        serde_json::json!({
+        "stat_prefix": "in", "codec_type": "HTTP1", "generate_request_id": false, "access_log": [log], "route_config": routes, "http_filters": filters}),
+    );
     let config = serde_json::json!({"static_resources": {
         "listeners": [{"name": "in", "address": socket(address), "filter_chains": [{"filters": [manager]}]}],
         "clusters": [{"name": "api", "type": "STATIC", "connect_timeout": "5s", "load_assignment": {"cluster_name": "api",

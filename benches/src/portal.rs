@@ -28,7 +28,7 @@ use gateway_control::{
     units::Micros,
     usage::{BatchAck, UsageBatch},
 };
-use ids::{Uuid, MeterId};
+use ids::{MeterId, Uuid};
 use quota::MICROUNITS_PER_UNIT;
 use serde::Deserialize;
 use tokio::sync::mpsc;

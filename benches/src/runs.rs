@@ -96,8 +96,7 @@ impl Bench {
     /// A gateway on the proxy's core, with its portal.
     pub fn gateway(&self, name: &str, portal: &MockPortal, more: &[&str]) -> anyhow::Result<Gateway> {
         let data = self.folder.path().join(format!("data-{name}"));
-        let settings =
-            Settings { name, portal: portal.address, cores: &[self.cores.proxy], data: &data, folder: self.folder.path(), more };
+        let settings = Settings { name, portal: portal.address, cores: &[self.cores.proxy], data: &data, folder: self.folder.path(), more };
         let gateway = Gateway::start(&settings)?;
         gateway.wait_until_ready()?;
         Ok(gateway)
@@ -203,5 +202,15 @@ fn eprint_addresses(portal: &MockPortal, gateway: &Gateway, folder: &Path) {
 
 #[allow(clippy::print_stderr, reason = "a tool for the command line says how far it is")]
 fn println_row(row: &Peer) {
-    eprintln!("{:12} {:8.0}/s {:6.2} us {:4.0} % p50 {} p99 {} p99.9 {} errors {}", row.name, row.per_second, row.cpu_micros, row.busy * 100.0, row.p50, row.p99, row.p999, row.errors);
+    eprintln!(
+        "{:12} {:8.0}/s {:6.2} us {:4.0} % p50 {} p99 {} p99.9 {} errors {}",
+        row.name,
+        row.per_second,
+        row.cpu_micros,
+        row.busy * 100.0,
+        row.p50,
+        row.p99,
+        row.p999,
+        row.errors
+    );
 }

@@ -130,7 +130,7 @@ impl Gateway {
             certificates,
         });
         // The cached policy is in force before the first connection is accepted.
-        let policy = PolicySync::start(shared.clone(), portal.clone(), &shared.config.data_dir);
+        let policy = PolicySync::start(shared.clone(), portal.clone(), &shared.config.data_dir)?;
         let keeper = Keeper::start(journal, move || clock.now().micros())?;
         let stop_cores = shutdown.child_token();
         let stop_control = CancellationToken::new();

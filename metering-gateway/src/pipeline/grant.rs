@@ -32,11 +32,11 @@ const MAX_GRANTS: usize = 65_536;
 #[derive(Debug)]
 pub struct Grant {
     /// The key.
-    pub key: Arc<CompiledKey>,
+    pub key: CompiledKey,
     /// The route.
     pub route: Arc<CompiledRoute>,
     /// The subscription that pays.
-    pub subscription: Arc<CompiledSubscription>,
+    pub subscription: CompiledSubscription,
     /// The plan version it is on.
     pub plan: Arc<CompiledPlan>,
     /// Where calls go.
@@ -49,7 +49,8 @@ pub struct Grant {
     pub identity: Identity,
     /// The open calls of the key's namespace on this core.
     pub calls: NamespaceCalls,
-    version: Cell<u64>,
+    /// The rules under which this was last found to hold.
+    rules: Cell<u64>,
     period: RefCell<Rc<PeriodQuotas>>,
 }
 
@@ -116,12 +117,12 @@ impl Grants {
         &self,
         core: &Core,
         index: &Index,
-        key: &Arc<CompiledKey>,
+        key: &CompiledKey,
         route: &Arc<CompiledRoute>,
         now: Timestamp,
     ) -> Result<Rc<Grant>, Failure> {
         let id = (key.id, route.id);
-        if let Some(grant) = self.0.borrow().get(&id).filter(|grant| grant.version.get() == index.version) {
+        if let Some(grant) = self.0.borrow().get(&id).filter(|grant| grant.is_current(index, key, route)) {
             return Ok(grant.clone());
         }
         let grant = Rc::new(Grant::resolve(core, index, key, route, now)?);
@@ -136,7 +137,7 @@ impl Grants {
 
 impl Grant {
     /// Looks everything up that a call needs.
-    fn resolve(core: &Core, index: &Index, key: &Arc<CompiledKey>, route: &Arc<CompiledRoute>, now: Timestamp) -> Result<Self, Failure> {
+    fn resolve(core: &Core, index: &Index, key: &CompiledKey, route: &Arc<CompiledRoute>, now: Timestamp) -> Result<Self, Failure> {
         let (subscription, plan) = covering(index, key, route).ok_or(Failure::NotInPlan)?;
         match subscription.state {
             SubscriptionState::Active => (),
@@ -148,23 +149,44 @@ impl Grant {
             Mode::Live => service.live.clone(),
             Mode::Test => service.sandbox.clone().ok_or(Failure::NoSandbox)?,
         };
-        let limits = applied_limits(core, key, &subscription, &plan, route)?;
-        let period = Rc::new(PeriodQuotas::at(core, key, &subscription, &plan, route, now));
-        let policy_header = policy_header(&limits, &plan, &period);
-        let identity = Identity::of(key, &subscription, &plan)?;
+        let limits = applied_limits(core, key, subscription, plan, route)?;
+        let period = Rc::new(PeriodQuotas::at(core, key, subscription, plan, route, now));
+        let policy_header = policy_header(&limits, plan, &period);
+        let identity = Identity::of(key, subscription, plan)?;
         Ok(Self {
             key: key.clone(),
             route: route.clone(),
-            subscription,
-            plan,
+            subscription: subscription.clone(),
+            plan: plan.clone(),
             upstream,
             limits,
             policy_header,
             identity,
             calls: core.places.of(key.namespace),
-            version: Cell::new(index.version),
+            rules: Cell::new(index.rules),
             period: RefCell::new(period),
         })
+    }
+
+    /// Whether this is what a new look-up would find. Other keys may have changed meanwhile, and rules that do not concern this one.
+    fn is_current(&self, index: &Index, key: &CompiledKey, route: &Arc<CompiledRoute>) -> bool {
+        if self.key != *key {
+            return false;
+        }
+        if self.rules.get() == index.rules {
+            return true;
+        }
+        let holds = Arc::ptr_eq(&self.route, route)
+            && index.services.get(&route.service).is_some_and(|service| match key.mode {
+                Mode::Live => Arc::ptr_eq(&service.live, &self.upstream),
+                Mode::Test => service.sandbox.as_ref().is_some_and(|sandbox| Arc::ptr_eq(sandbox, &self.upstream)),
+            })
+            && covering(index, key, route)
+                .is_some_and(|(subscription, plan)| *subscription == self.subscription && Arc::ptr_eq(plan, &self.plan));
+        if holds {
+            self.rules.set(index.rules);
+        }
+        holds
     }
 
     /// The quotas of the period that holds an instant.
@@ -187,13 +209,12 @@ impl Grant {
 
 /// The subscription of the key's application whose plan covers the route's product. At most one is live (Q8); should there be more, one that lets
 /// calls through is taken first.
-fn covering(index: &Index, key: &CompiledKey, route: &CompiledRoute) -> Option<(Arc<CompiledSubscription>, Arc<CompiledPlan>)> {
-    let subscriptions = index.subscriptions.get(&key.application)?;
-    let covers = |subscription: &Arc<CompiledSubscription>| {
+fn covering<'a>(index: &'a Index, key: &CompiledKey, route: &CompiledRoute) -> Option<(&'a CompiledSubscription, &'a Arc<CompiledPlan>)> {
+    let covers = |subscription: &'a CompiledSubscription| {
         let plan = index.plans.get(&subscription.plan_version).filter(|plan| plan.products.contains(&route.product))?;
-        (subscription.namespace == key.namespace).then(|| (subscription.clone(), plan.clone()))
+        (subscription.namespace == key.namespace).then_some((subscription, plan))
     };
-    let mut found = subscriptions.iter().filter_map(covers);
+    let mut found = index.subscriptions_of(key.application).filter_map(covers);
     let first = found.next()?;
     if first.0.state == SubscriptionState::Active {
         return Some(first);

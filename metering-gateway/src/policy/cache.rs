@@ -1,82 +1,110 @@
-//! The last good policy on disk, from which a gateway starts while the portal is away (P3).
+//! The last good policy on disk, from which a gateway starts while the portal is away (P3): a snapshot and the changes since.
 //!
-//! `<data dir>/policy.v1.ndjson`: a line `{"format":1,"epoch":…,"generation":…}`, then one [`PolicyEntry`] a line, then `{"entries":N}`, which tells a
-//! whole file from one that was cut off. It is written beside its place, flushed and renamed, so that there is always a whole one. It holds the digests
-//! of all keys and what each may do, so nobody but its owner may read it.
+//! `<data dir>/policy.v2`: frames, each `length: u32, CRC-32C of the payload: u32, payload`, little-endian. The first frame is JSON,
+//! `{"format":2,"epoch":…}`. Every other one starts with the generation (u64) that is complete with it, 0 inside a snapshot, whose last frame names its
+//! own; then come items ([`items`]). A frame is in force whole or not at all, so what a crash cut off is as if it had not come yet: the gateway asks the
+//! portal for what followed. A snapshot is written beside its place, flushed and renamed; once the changes outgrow it, the next one is written. The file
+//! holds the digests of all keys and what each may do, so nobody but its owner may read it.
 //! `<data dir>/policy.confirmed`: the instant at which the portal last confirmed that policy, so that its age survives a restart.
+//! `<data dir>/policy.v1.ndjson`: what earlier versions wrote; it is read where there is no other, and removed once there is.
+
+mod items;
+mod v1;
+mod writer;
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, BufRead, BufReader, BufWriter, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, File},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
 use calendar::Timestamp;
-use gateway_control::{
-    FORMAT,
-    policy::{Generation, PolicyEntry},
-};
+use gateway_control::policy::Generation;
 use ids::Uuid;
 use serde::{Deserialize, Serialize};
 
-/// Reading and writing for the owner.
-const OWNER_ONLY: u32 = 0o600;
+pub use self::writer::{CacheWriter, Snapshot};
+use super::store::{Change, PolicyStore};
+
+/// The version of the file's format.
+const FORMAT: u16 = 2;
+/// The largest frame. A change that needs more starts a new snapshot.
+const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
+/// How many bytes of items a frame of a snapshot has, about.
+const SNAPSHOT_FRAME_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where the policy is kept.
 #[derive(Debug, Clone)]
 pub struct PolicyCache {
     policy: PathBuf,
     confirmed: PathBuf,
-}
-
-/// What stood in the cache.
-#[derive(Debug)]
-pub struct CachedPolicy {
-    /// The epoch of the generation.
-    pub epoch: Uuid,
-    /// What the entries are complete up to.
-    pub generation: Generation,
-    /// When the portal last confirmed it.
-    pub confirmed_at: Timestamp,
-    /// All of it.
-    pub entries: Vec<PolicyEntry>,
+    first_version: PathBuf,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Head {
     format: u16,
     epoch: Uuid,
-    generation: Generation,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Tail {
-    entries: u64,
+/// What a cached policy is complete up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cached {
+    /// The generation.
+    pub generation: Generation,
+    /// When the portal last confirmed it.
+    pub confirmed_at: Timestamp,
 }
 
 impl PolicyCache {
     /// The cache in a data folder.
     pub fn new(data_dir: &Path) -> Self {
-        Self { policy: data_dir.join("policy.v1.ndjson"), confirmed: data_dir.join("policy.confirmed") }
+        Self {
+            policy: data_dir.join("policy.v2"),
+            confirmed: data_dir.join("policy.confirmed"),
+            first_version: data_dir.join("policy.v1.ndjson"),
+        }
     }
 
-    /// Writes a policy. Blocks on the disk.
+    /// Brings what was written into a new store; `None` where nothing was. Entries that this software cannot read are left out and named, as they are in
+    /// the feed.
     ///
     /// # Errors
-    /// When the disk refuses; what stood there before is untouched.
-    pub fn write<'a>(&self, epoch: Uuid, generation: Generation, entries: impl Iterator<Item = &'a PolicyEntry>) -> io::Result<()> {
-        let beside = self.policy.with_extension("new");
-        let mut file = BufWriter::new(create_private(&beside)?);
-        line(&mut file, &Head { format: FORMAT, epoch, generation })?;
-        let mut count = 0;
-        for entry in entries {
-            line(&mut file, entry)?;
-            count += 1;
+    /// When there is no whole snapshot, or it is of another format.
+    pub fn read(&self, store: &mut PolicyStore, bad: impl FnMut(String)) -> io::Result<Option<Cached>> {
+        let file = match File::open(&self.policy) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return v1::read(self, store, bad),
+            Err(error) => return Err(error),
+        };
+        let confirmed_at = self.read_confirmed()?;
+        let mut frames = Frames { reader: BufReader::new(file), payload: Vec::new() };
+        let head: Head =
+            serde_json::from_slice(frames.next()?.ok_or_else(|| damaged(&"its head is missing"))?).map_err(|error| damaged(&error))?;
+        if head.format != FORMAT {
+            return Err(damaged(&format!("it has format {}, this software reads {FORMAT}", head.format)));
         }
-        line(&mut file, &Tail { entries: count })?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&beside, &self.policy)
+        store.begin_snapshot(head.epoch);
+        let mut generation = Generation::default();
+        let mut bad = bad;
+        while let Some(payload) = frames.next()? {
+            let (named, items) = payload.split_first_chunk().ok_or_else(|| damaged(&"a frame is too short"))?;
+            let named = Generation(u64::from_le_bytes(*named));
+            for change in items::read(items) {
+                match change? {
+                    Ok(change) => receive(store, change, named),
+                    Err(reason) => bad(reason),
+                }
+            }
+            store.commit(named);
+            if named > Generation::default() {
+                generation = named;
+            }
+        }
+        if generation == Generation::default() {
+            return Err(damaged(&"the snapshot is not whole"));
+        }
+        Ok(Some(Cached { generation, confirmed_at }))
     }
 
     /// Writes when the portal last confirmed the policy.
@@ -89,51 +117,52 @@ impl PolicyCache {
         fs::rename(&beside, &self.confirmed)
     }
 
-    /// Reads what was written; `None` where nothing was. Entries that this software cannot read are left out and named, as they are in the feed.
-    ///
-    /// # Errors
-    /// When the file is cut off or is of another format.
-    pub fn read(&self, mut bad: impl FnMut(String)) -> io::Result<Option<CachedPolicy>> {
-        let file = match File::open(&self.policy) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let confirmed_at = fs::read_to_string(&self.confirmed)?.trim().parse().map_err(|error| damaged(&error))?;
-        let mut lines = BufReader::new(file).lines();
-        let head = lines.next().ok_or_else(|| damaged(&"it is empty"))??;
-        let head: Head = serde_json::from_str(&head).map_err(|error| damaged(&error))?;
-        if head.format != FORMAT {
-            return Err(damaged(&format!("it has format {}, this software reads {FORMAT}", head.format)));
-        }
-        let mut entries = Vec::new();
-        for (seen, text) in (0..).zip(lines) {
-            let text = text?;
-            if let Ok(tail) = serde_json::from_str::<Tail>(&text) {
-                let whole = tail.entries == seen;
-                let policy = CachedPolicy { epoch: head.epoch, generation: head.generation, confirmed_at, entries };
-                return if whole { Ok(Some(policy)) } else { Err(damaged(&"entries are missing")) };
-            }
-            match serde_json::from_str(&text) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => bad(error.to_string()),
-            }
-        }
-        Err(damaged(&"it was cut off"))
+    fn read_confirmed(&self) -> io::Result<Timestamp> {
+        fs::read_to_string(&self.confirmed)?.trim().parse().map_err(|error| damaged(&error))
     }
 }
 
-/// Creates a file that its owner alone may read, or empties the one that is left of an earlier attempt.
-fn create_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(path)?;
-    // The mode above is for files that are new; one that was there keeps its own.
-    file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
-    Ok(file)
+fn receive(store: &mut PolicyStore, change: Change, generation: Generation) {
+    match change {
+        Change::Few(entry) => store.receive(entry),
+        Change::Subscription(subscription) => store.receive_subscription(subscription),
+        Change::Key(key) => store.receive_key(key),
+        Change::Gone(id) => store.receive(gateway_control::policy::PolicyEntry { generation, id, body: None }),
+    }
 }
 
-fn line(file: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *file, value)?;
-    file.write_all(b"\n")
+/// Frames of a file, up to the first that is not whole.
+struct Frames {
+    reader: BufReader<File>,
+    payload: Vec<u8>,
+}
+
+impl Frames {
+    fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        let mut head = [0; 8];
+        if !self.fill(&mut head)? {
+            return Ok(None);
+        }
+        let [length, checksum] = [0, 4].map(|at| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+        let length = length as usize;
+        if length > MAX_FRAME_BYTES {
+            return Ok(None);
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.resize(length, 0);
+        let whole = self.fill(&mut payload)? && crc32c::crc32c(&payload) == checksum;
+        self.payload = payload;
+        Ok(whole.then_some(&self.payload))
+    }
+
+    /// False at the end of the file.
+    fn fill(&mut self, out: &mut [u8]) -> io::Result<bool> {
+        match self.reader.read_exact(out) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 fn damaged(what: &dyn std::fmt::Display) -> io::Error {
@@ -141,43 +170,4 @@ fn damaged(what: &dyn std::fmt::Display) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_control::policy::{EntryBody, EntryId, EntryKind, Settings};
-
-    use super::*;
-
-    fn entry(generation: u64) -> PolicyEntry {
-        PolicyEntry {
-            generation: Generation(generation),
-            id: EntryId { kind: EntryKind::Settings, id: Uuid::nil() },
-            body: Some(EntryBody::Settings(Settings { cors_origins: vec!["http://a".into()], upgrade_url: "http://b".into() })),
-        }
-    }
-
-    #[test]
-    fn reads_what_was_written_and_refuses_half_of_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let cache = PolicyCache::new(folder.path());
-        assert!(cache.read(|_| ()).expect("no file is no error").is_none());
-        let at = Timestamp::from_seconds(1_700_000_000);
-        cache.write_confirmed(at).expect("written");
-        cache.write(Uuid::from_u128(7), Generation(3), [entry(1), entry(3)].iter()).expect("written");
-        let read = cache.read(|reason| panic!("{reason}")).expect("readable").expect("there");
-        assert_eq!((read.epoch, read.generation, read.confirmed_at), (Uuid::from_u128(7), Generation(3), at));
-        assert_eq!(read.entries, [entry(1), entry(3)]);
-
-        let mode = || fs::metadata(&cache.policy).expect("the file").permissions().mode() & 0o777;
-        assert_eq!(mode(), 0o600, "nobody else may read it");
-        fs::write(cache.policy.with_extension("new"), "left over").expect("written");
-        fs::set_permissions(cache.policy.with_extension("new"), Permissions::from_mode(0o644)).expect("set");
-        cache.write(Uuid::from_u128(7), Generation(3), [entry(1), entry(3)].iter()).expect("written");
-        assert_eq!(mode(), 0o600, "whatever an earlier attempt left");
-
-        let whole = fs::read(&cache.policy).expect("the file");
-        for cut in 1..whole.len() {
-            fs::write(&cache.policy, &whole[..cut]).expect("written");
-            // Without its last line break the file is whole still.
-            assert_eq!(cache.read(|_| ()).is_ok(), cut == whole.len() - 1, "cut at {cut}");
-        }
-    }
-}
+mod tests;

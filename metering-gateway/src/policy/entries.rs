@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use calendar::{Anchor, Cadence, Period, Timestamp};
 use gateway_control::{
+    credential::KeyDigest,
     options::UpstreamProtocol,
     path::PathTemplate,
     policy::{self, BillableRule, RouteMeter, SubscriptionState, UnitSource},
@@ -274,7 +275,7 @@ impl CompiledPlan {
 }
 
 /// Who is on which plan version.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompiledSubscription {
     /// Its id.
     pub id: SubscriptionId,
@@ -307,6 +308,19 @@ impl CompiledSubscription {
         })
     }
 
+    /// What it was parsed from.
+    pub fn source(&self) -> policy::Subscription {
+        policy::Subscription {
+            id: self.id,
+            namespace: self.namespace,
+            application: self.application,
+            plan_version: self.plan_version,
+            state: self.state,
+            anchor_date: self.anchor.date.to_string(),
+            time_zone: self.anchor.zone.name().to_owned(),
+        }
+    }
+
     /// The quota period that holds an instant. Costs a time zone look-up; callers keep the answer.
     pub fn period_at(&self, cadence: Cadence, at: Timestamp) -> Period {
         self.anchor.period_at(cadence, at)
@@ -314,8 +328,10 @@ impl CompiledSubscription {
 }
 
 /// A credential of an application.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompiledKey {
+    /// SHA-256 of its text.
+    pub digest: KeyDigest,
     /// Its id.
     pub id: ApiKeyId,
     /// The tenant's namespace.
@@ -331,7 +347,8 @@ pub struct CompiledKey {
 impl CompiledKey {
     /// Takes what the pipeline needs of a key.
     pub fn compile(key: &policy::ApiKey) -> Self {
-        Self { id: key.id, namespace: key.namespace, application: key.application, mode: key.mode, expires_at: key.expires_at }
+        let policy::ApiKey { digest, id, namespace, application, mode, expires_at } = *key;
+        Self { digest, id, namespace, application, mode, expires_at }
     }
 
     /// Whether it has stopped working.

@@ -10,6 +10,7 @@ pub mod options;
 pub mod router;
 pub mod store;
 pub mod sync;
+pub mod table;
 
 use std::{
     sync::{

@@ -1,6 +1,7 @@
 //! Follows the portal's feed: list, then watch (SEMANTICS P1 to P4).
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -17,7 +18,10 @@ use ids::Uuid;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{cache::PolicyCache, store::PolicyStore};
+use super::{
+    cache::{CacheWriter, PolicyCache, Snapshot},
+    store::{Committed, PolicyStore},
+};
 use crate::{
     portal::{Backoff, Portal},
     shared::{READY_CLOCK, READY_POLICY, Shared},
@@ -29,8 +33,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// How far the clock may be off the portal's (M9).
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
-/// How often the cache on disk is written at most.
-const CACHE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the instant of the last confirmation is written.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -40,8 +42,7 @@ pub struct PolicySync {
     shared: Arc<Shared>,
     portal: Portal,
     store: PolicyStore,
-    cache: PolicyCache,
-    cache_due: Option<Instant>,
+    cache: CacheWriter,
     cached_confirmation: Option<Instant>,
 }
 
@@ -64,23 +65,27 @@ enum Lost {
 
 impl PolicySync {
     /// Starts from the cached policy, if there is one. Blocks on the disk.
-    pub fn start(shared: Arc<Shared>, portal: Portal, data_dir: &Path) -> Self {
+    ///
+    /// # Errors
+    /// When the thread that writes the cache cannot be started.
+    pub fn start(shared: Arc<Shared>, portal: Portal, data_dir: &Path) -> io::Result<Self> {
         let cache = PolicyCache::new(data_dir);
         let mut store = PolicyStore::default();
         let bad = |reason: String| tracing::warn!(reason, "a cached policy entry cannot be read and is left out");
-        match cache.read(bad) {
+        match cache.read(&mut store, bad) {
             Ok(Some(cached)) => {
-                store.begin_snapshot(cached.epoch);
-                cached.entries.into_iter().for_each(|entry| store.receive(entry));
-                let index = store.commit(cached.generation);
+                let index = Arc::new(store.index().clone());
                 tracing::info!(generation = cached.generation.0, confirmed_at = %cached.confirmed_at, keys = index.keys.count(), "serving from the cached policy");
                 shared.policy.publish(index, store.bad_entries());
                 shared.policy.confirm(cached.confirmed_at);
             }
             Ok(None) => (),
-            Err(error) => tracing::warn!(%error, "starting without a policy until the portal answers"),
+            Err(error) => {
+                tracing::warn!(%error, "starting without a policy until the portal answers");
+                store = PolicyStore::default();
+            }
         }
-        Self { shared, portal, store, cache, cache_due: None, cached_confirmation: None }
+        Ok(Self { shared, portal, store, cache: CacheWriter::start(cache)?, cached_confirmation: None })
     }
 
     /// Follows the feed until it is told to stop.
@@ -99,7 +104,7 @@ impl PolicySync {
                 () = tokio::time::sleep(backoff.delay()) => (),
             }
         }
-        self.write_cache();
+        self.write_confirmed();
     }
 
     async fn follow(&mut self, backoff: &mut Backoff) -> Lost {
@@ -129,7 +134,7 @@ impl PolicySync {
             if buffer.len() > MAX_LINE_BYTES {
                 return Err(Lost::LineTooLong);
             }
-            self.write_cache_if_due();
+            self.write_confirmed_if_due();
             let chunk = timeout(SILENCE, feed.next()).await.map_err(|_| Lost::Silent)?;
             buffer.extend_from_slice(&chunk.ok_or(Lost::Ended)??);
         }
@@ -157,12 +162,15 @@ impl PolicySync {
     }
 
     fn synced(&mut self, generation: Generation) {
-        let index = self.store.commit(generation);
+        let Committed { index, changes } = self.store.commit(generation);
         self.shared.policy.publish(index, self.store.bad_entries());
         self.shared.policy.confirm(self.shared.clock.now());
         self.shared.policy.set_connected(true);
         self.note_readiness();
-        self.cache_due.get_or_insert_with(Instant::now);
+        if !changes.is_some_and(|changes| changes.is_empty() || self.cache.change(generation, changes)) {
+            self.cache.snapshot(Snapshot { few: self.store.few().cloned().collect(), index: self.store.index().clone() });
+            self.write_confirmed();
+        }
     }
 
     fn heartbeat(&mut self, portal_now: Timestamp) {
@@ -205,39 +213,16 @@ impl PolicySync {
         }
     }
 
-    fn write_cache_if_due(&mut self) {
-        let now = Instant::now();
-        if self.cache_due.is_some_and(|due| due <= now) {
-            self.write_cache();
-            // A large policy takes longer to write, and is then written less often.
-            self.cache_due = None;
-            let took = now.elapsed();
-            self.cached_confirmation = Some(Instant::now());
-            if took > CACHE_INTERVAL {
-                tracing::debug!(?took, "the policy cache was written");
-            }
-        } else if self.cached_confirmation.is_some_and(|at| at.elapsed() >= CONFIRM_INTERVAL) {
-            self.cached_confirmation = Some(now);
+    fn write_confirmed_if_due(&mut self) {
+        if self.cached_confirmation.is_none_or(|at| at.elapsed() >= CONFIRM_INTERVAL) {
             self.write_confirmed();
         }
     }
 
-    fn write_cache(&self) {
-        let (epoch, generation) = self.store.position();
-        if epoch == Uuid::nil() {
-            return;
-        }
-        self.write_confirmed();
-        if let Err(error) = self.cache.write(epoch, generation, self.store.entries()) {
-            tracing::error!(%error, "the policy could not be cached; a restart without the portal would start from an older one");
-        }
-    }
-
-    fn write_confirmed(&self) {
-        if let Some(at) = self.shared.policy.confirmed_at()
-            && let Err(error) = self.cache.write_confirmed(at)
-        {
-            tracing::error!(%error, "the age of the policy could not be written");
+    fn write_confirmed(&mut self) {
+        if let Some(at) = self.shared.policy.confirmed_at() {
+            self.cached_confirmation = Some(Instant::now());
+            self.cache.confirmed(at);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! API keys (SEMANTICS P5): garbage is refused by its checksum before anything is looked up, and only the digest is looked up.
 
-use std::sync::Arc;
-
 use calendar::Timestamp;
 use gateway_control::credential::{self, CredentialKind, KeyDigest};
 use http::{HeaderMap, header};
@@ -16,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Caller<'a> {
     /// The key.
-    pub key: &'a Arc<CompiledKey>,
+    pub key: &'a CompiledKey,
     /// Its digest, by which an open exchange is checked again.
     pub digest: KeyDigest,
     /// Where it stood.
