@@ -2,14 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, BufWriter, Write as _},
-    net::SocketAddr,
+    io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     process::{Cores, Process},
@@ -31,8 +32,6 @@ pub struct Load {
 /// What one run in a closed loop gave.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// Requests that were answered.
-    pub requests: u64,
     /// Answers other than 2xx and 3xx, and broken connections.
     pub errors: u64,
     /// Requests a second.
@@ -44,10 +43,8 @@ pub struct Run {
 }
 
 /// Latencies at a fixed rate, in microseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Latencies {
-    /// How many answers were measured.
-    pub count: usize,
     /// The median.
     pub p50: u64,
     /// Of a hundred, one is slower.
@@ -116,7 +113,6 @@ impl Load {
         let socket_errors: f64 = ["connect ", "read ", "write ", "timeout "].iter().filter_map(|kind| number(kind, "Socket errors:")).sum();
         let errors = number("responses:", "Non-2xx").unwrap_or(0.0) + socket_errors;
         Ok(Run {
-            requests: requests as u64,
             errors: errors as u64,
             per_second: number("Requests/sec:", "Requests/sec:").context("wrk told no rate")?,
             cpu_micros: cpu.as_secs_f64() * 1e6 / requests,
@@ -157,8 +153,31 @@ impl Load {
         if micros.is_empty() {
             bail!("h2load measured nothing");
         }
-        Ok(Latencies { count: micros.len(), p50: share(500), p99: share(990), p999: share(999) })
+        Ok(Latencies { p50: share(500), p99: share(990), p999: share(999) })
     }
+}
+
+/// One call on a connection that stays open, whole answer and all.
+///
+/// # Errors
+/// When it is not answered with 200.
+pub fn call_once(stream: &mut TcpStream, key: &str) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {PATH} HTTP/1.1\r\nhost: api.example.com\r\nx-api-key: {key}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4_096];
+    let whole = |answer: &[u8]| {
+        let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        head.is_some_and(|head| answer.len() >= head + 4 + crate::peers::ANSWER_BYTES)
+    };
+    while !whole(&answer) {
+        let count = stream.read(&mut buffer)?;
+        answer.extend_from_slice(&buffer[..count]);
+        if count == 0 || !answer.starts_with(b"HTTP/1.1 200") {
+            bail!("a call was not answered with 200: {}", String::from_utf8_lossy(&answer));
+        }
+    }
+    Ok(())
 }
 
 fn write_script(folder: &Path, name: &str, keys: &Path) -> anyhow::Result<PathBuf> {

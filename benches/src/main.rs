@@ -2,11 +2,13 @@
 
 mod gateway;
 mod load;
+mod parts;
 mod peers;
 mod portal;
 mod process;
 mod relay;
 mod runs;
+mod scale;
 mod world;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -33,6 +35,12 @@ struct Arguments {
 enum What {
     /// One proxy job on each peer, throughput, CPU and latency.
     Peers,
+    /// One key that everybody uses, over all cores.
+    HotKey,
+    /// A million keys: start, memory, throughput, changes of policy.
+    Scale,
+    /// Memory of idle connections.
+    Idle,
     /// The relay: the floor for any proxy.
     Relay {
         /// Where to listen.
@@ -56,6 +64,9 @@ fn main() -> anyhow::Result<()> {
     let bench = runs::Bench::new(Duration::from_secs(arguments.seconds), arguments.rounds, &arguments.results)?;
     match arguments.what {
         What::Peers => bench.peers(),
+        What::HotKey => bench.hot_key(),
+        What::Scale => bench.scale(),
+        What::Idle => bench.idle(),
         What::Serve { keys } => bench.serve(keys),
         What::Relay { .. } => unreachable!("handled above"),
     }

@@ -15,7 +15,9 @@ use crate::{
 };
 
 /// The body of every answer.
-const ANSWER_BYTES: usize = 1_024;
+pub const ANSWER_BYTES: usize = 1_024;
+/// How many callers HAProxy lets connect: twice as many files must be allowed, and some more.
+pub const MAX_CONNECTIONS: usize = 9_900;
 
 /// Starts the upstream, nginx, on its own core.
 ///
@@ -87,7 +89,7 @@ pub fn haproxy(folder: &Path, cores: &Cores, world: &World) -> anyhow::Result<Pr
     let map: String = world.keys().enumerate().map(|(number, key)| format!("{key} consumer-{number}\n")).collect();
     let map = write(folder, "haproxy.map", &map)?;
     let text = format!(
-        "global\n  nbthread 1\n  maxconn 8192\n\
+        "global\n  nbthread 1\n  maxconn {MAX_CONNECTIONS}\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  timeout http-keep-alive 1h\n\
          \x20 option http-keep-alive\n  http-reuse always\n\
          backend calls\n  stick-table type string len 32 size 2m expire 10m store http_req_cnt,http_req_rate(1s),bytes_out_cnt\n\

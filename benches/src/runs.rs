@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Connections of a run in a closed loop.
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 /// The peers' installation.
-const PEERS: Size = Size { keys: 10_000, routes: 10 };
+pub const PEERS: Size = Size { keys: 10_000, routes: 10 };
 
 /// Where and how measurements are made.
 #[derive(Debug)]
@@ -102,6 +102,16 @@ impl Bench {
         Ok(gateway)
     }
 
+    /// A folder of its own.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn subfolder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
     /// One proxy job on each peer.
     ///
     /// # Errors
@@ -140,7 +150,7 @@ impl Bench {
             rows.push(row(proxy, runs, latencies));
         }
         for row in &rows {
-            println_row(row);
+            say(&format!("{row:?}"));
         }
         self.keep("peers", &Peers { cores: self.cores.count, rate, rows })
     }
@@ -156,10 +166,10 @@ impl Bench {
         let load = Load::new(folder, &world, &self.cores)?;
         let portal = MockPortal::start(world)?;
         let gateway = self.gateway("gateway", &portal, &[])?;
-        eprint_addresses(&portal, &gateway, folder);
+        say(&format!("portal http://{}, gateway http://{}, keys in {}", portal.address, gateway.process.address, folder.display()));
         loop {
             let run = load.closed_loop(&gateway.process, CONNECTIONS, self.duration)?;
-            eprint_run("gateway", &run);
+            say(&format!("{:.0}/s, {:.2} us of processor time a request, {} errors", run.per_second, run.cpu_micros, run.errors));
         }
     }
 }
@@ -190,27 +200,8 @@ fn row(proxy: &Process, runs: &[Run], latencies: Latencies) -> Peer {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "a tool for the command line says how far it is")]
-fn eprint_run(name: &str, run: &Run) {
-    eprintln!("{name:24} {:8.0}/s {:6.2} us {:5.0} % {} errors", run.per_second, run.cpu_micros, run.busy * 100.0, run.errors);
-}
-
-#[allow(clippy::print_stderr, reason = "a tool for the command line says what to point a profiler at")]
-fn eprint_addresses(portal: &MockPortal, gateway: &Gateway, folder: &Path) {
-    eprintln!("portal http://{}, gateway http://{}, keys in {}", portal.address, gateway.process.address, folder.display());
-}
-
-#[allow(clippy::print_stderr, reason = "a tool for the command line says how far it is")]
-fn println_row(row: &Peer) {
-    eprintln!(
-        "{:12} {:8.0}/s {:6.2} us {:4.0} % p50 {} p99 {} p99.9 {} errors {}",
-        row.name,
-        row.per_second,
-        row.cpu_micros,
-        row.busy * 100.0,
-        row.p50,
-        row.p99,
-        row.p999,
-        row.errors
-    );
+/// Says how far it is.
+#[allow(clippy::print_stderr, reason = "a tool for the command line")]
+pub fn say(text: &str) {
+    eprintln!("{text}");
 }

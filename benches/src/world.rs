@@ -107,6 +107,7 @@ impl World {
             sandbox: None,
             connect_timeout_ms: 5_000,
             first_byte_timeout_ms: 30_000,
+            options: None,
         }
     }
 
@@ -127,6 +128,7 @@ impl World {
                 default_units: Micros::units(1),
                 max_units: Micros::units(1),
             }],
+            options: None,
         }
     }
 

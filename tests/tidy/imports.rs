@@ -9,7 +9,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use e2e::repository;
 
 /// What each crate of the workspace may use of the workspace, tests and benches aside.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("ids", &[]),
     ("calendar", &[]),
     ("journal", &[]),
@@ -38,6 +38,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         ],
     ),
     ("tollkeeper", &["devstack", "portal-api", "telemetry", "calendar", "ids"]),
+    ("loadtest", &["gateway-control", "quota", "calendar", "ids"]),
     ("e2e", &["devstack", "portal-api", "calendar", "ids", "rating", "gateway-control"]),
 ];
 

@@ -115,18 +115,17 @@ impl PolicyStore {
 
     /// Takes an entry; it is in force after [`Self::commit`].
     pub fn receive(&mut self, entry: PolicyEntry) {
-        let compiled = match (entry.id.kind, &entry.body) {
-            (EntryKind::ApiKey, None) => Ok(self.pending.keys.push((ApiKeyId::from_uuid(entry.id.id), None))),
-            (EntryKind::Subscription, None) => Ok(self.pending.subscriptions.push((SubscriptionId::from_uuid(entry.id.id), None))),
-            (_, Some(body)) if identity_of(body) != (entry.id.kind, entry.id.id) => Err("its body is of another entity".to_owned()),
-            (_, Some(EntryBody::ApiKey(key))) => Ok(self.pending.keys.push((key.id, Some(CompiledKey::compile(key))))),
-            (_, Some(EntryBody::Subscription(subscription))) => {
-                CompiledSubscription::compile(subscription).map(|compiled| self.pending.subscriptions.push((compiled.id, Some(compiled))))
-            }
-            _ => Ok(self.pending.few.push(entry.clone())),
-        };
-        if let Err(reason) = compiled {
-            self.refuse(entry.id, &reason);
+        let id = entry.id;
+        match (id.kind, &entry.body) {
+            (_, Some(body)) if identity_of(body) != (id.kind, id.id) => self.refuse(id, "its body is of another entity"),
+            (EntryKind::ApiKey, None) => self.pending.keys.push((ApiKeyId::from_uuid(id.id), None)),
+            (EntryKind::Subscription, None) => self.pending.subscriptions.push((SubscriptionId::from_uuid(id.id), None)),
+            (_, Some(EntryBody::ApiKey(key))) => self.receive_key(CompiledKey::compile(key)),
+            (_, Some(EntryBody::Subscription(subscription))) => match CompiledSubscription::compile(subscription) {
+                Ok(subscription) => self.receive_subscription(subscription),
+                Err(reason) => self.refuse(id, &reason),
+            },
+            _ => self.pending.few.push(entry),
         }
     }
 
