@@ -24,6 +24,7 @@ pub mod error;
 pub mod gateways;
 pub mod identity;
 pub mod jobs;
+pub mod listener;
 pub mod mail;
 pub mod metrics;
 pub mod monitor;

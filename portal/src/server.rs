@@ -1,12 +1,13 @@
 //! The portal as a process: listens, serves, and stops without cutting anybody off.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use crate::{
     App, app,
     error::{Error, Result},
+    listener::{self, Bounds},
     monitor, policy, usage, worker,
 };
 
@@ -31,17 +32,15 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
     let monitor = tokio::spawn(monitor::run(app.clone()));
     let metrics = tokio::spawn(monitor::serve_metrics(app.clone()));
     let stop = app.shutdown.clone();
-    let server = axum::serve(listener, app::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
-    let served = async move { server.await.map_err(Error::internal) };
+    let bounds = Bounds { connections: app.config.max_connections, head_timeout: app.config.head_timeout };
+    let served = listener::serve(app::router(app.clone()), listener, bounds, stop.clone());
     tokio::pin!(served);
-    let result = tokio::select! {
-        result = &mut served => result,
-        () = stop.cancelled() => tokio::time::timeout(DRAIN, served).await.unwrap_or_else(|_| {
+    tokio::select! {
+        () = &mut served => {}
+        () = stop.cancelled() => if tokio::time::timeout(DRAIN, served).await.is_err() {
             tracing::warn!("some requests did not end within {} s and were cut off", DRAIN.as_secs());
-            Ok(())
-        }),
-    };
+        },
+    }
     app.shutdown.cancel();
     publisher.await.map_err(Error::internal)?;
     follower.await.map_err(Error::internal)?;
@@ -50,7 +49,7 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
     if let Some(worker) = worker {
         worker.await.map_err(Error::internal)??;
     }
-    result
+    Ok(())
 }
 
 /// Usage may arrive before a worker has run for the first time.

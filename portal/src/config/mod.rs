@@ -13,6 +13,10 @@ pub struct Config {
     pub database_connections: u32,
     /// `PORTAL_LISTEN`: the address to listen on; default `127.0.0.1:8080`.
     pub listen: std::net::SocketAddr,
+    /// `PORTAL_MAX_CONNECTIONS`: how many connections are open at once; default 4096. Give the process some more file descriptors than that.
+    pub max_connections: usize,
+    /// `PORTAL_HEAD_TIMEOUT_SECONDS`: how long the head of a request may take, and a connection on which nothing is asked stays open; default 10.
+    pub head_timeout: Duration,
     /// `PORTAL_METRICS_LISTEN`: the address on which Prometheus reads `/metrics`; without it there is no such listener. Keep it off the public network.
     pub metrics_listen: Option<std::net::SocketAddr>,
     /// `PORTAL_PUBLIC_URL`: how browsers reach the portal; default `http://` and the listening address. Cookies are `Secure` where it is https.
@@ -78,6 +82,11 @@ impl Config {
             })?,
             database_connections: parse(&get, "PORTAL_DATABASE_CONNECTIONS", "a number", "20")?,
             listen,
+            max_connections: parse::<std::num::NonZero<u32>>(&get, "PORTAL_MAX_CONNECTIONS", "a number of connections", "4096")?.get()
+                as usize,
+            head_timeout: Duration::from_secs(
+                parse::<std::num::NonZero<u32>>(&get, "PORTAL_HEAD_TIMEOUT_SECONDS", "a number of seconds", "10")?.get().into(),
+            ),
             metrics_listen: get("PORTAL_METRICS_LISTEN")
                 .filter(|text| !text.is_empty())
                 .map(|text| parse_text("PORTAL_METRICS_LISTEN", "an address and port like 127.0.0.1:9090", &text))

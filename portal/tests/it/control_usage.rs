@@ -130,12 +130,25 @@ async fn latency_is_taken_of_served_namespaces_only(pool: PgPool) {
         minute: row.key.minute,
         histogram: vec![(100, 1)],
     };
-    for (name, namespace, taken) in [("foreign", NamespaceId::of(other), 0), ("own", world.namespace(), 1)] {
-        let gateway = gateway(&portal, name, Some(vec![namespace])).await;
-        let sent = UsageBatch { latency: vec![latency.clone()], ..batch(gateway.journal, 0, 0, 0, vec![row.clone()]) };
+    // Another organization's row says nothing of this one's subscription, nor does the other way round.
+    let crossed = LatencyRow { namespace: NamespaceId::of(other), ..latency.clone() };
+    let unknown = LatencyRow { subscription: SubscriptionId::new(), ..latency.clone() };
+    let theirs = gateway(&portal, "foreign", Some(vec![NamespaceId::of(other)])).await;
+    let ours = gateway(&portal, "own", Some(vec![world.namespace()])).await;
+    let everybodys = gateway(&portal, "all", None).await;
+    for (gateway, seq, sent, taken) in [
+        (&theirs, 0, &latency, 0),
+        (&theirs, 1, &crossed, 0),
+        (&ours, 0, &crossed, 0),
+        (&ours, 1, &unknown, 0),
+        (&everybodys, 0, &crossed, 0),
+        (&ours, 2, &latency, 1),
+        (&everybodys, 1, &latency, 2),
+    ] {
+        let sent = UsageBatch { latency: vec![sent.clone()], ..batch(gateway.journal, 0, seq, seq, vec![row.clone()]) };
         let (status, answer) = gateway.post(&portal, USAGE, &sent).await;
         assert_eq!(status, 200, "{answer}");
-        assert_eq!(total(&portal.app.pool, "SELECT count(*) FROM usage_latency").await, taken, "{name}");
+        assert_eq!(total(&portal.app.pool, "SELECT count(*) FROM usage_latency").await, taken, "{:?}", sent.latency);
     }
 }
 

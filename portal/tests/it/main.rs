@@ -11,6 +11,7 @@ mod control_leases;
 mod control_policy;
 mod control_usage;
 mod jobs;
+mod listener;
 mod mail;
 mod openapi;
 mod partitions;

@@ -20,6 +20,11 @@ async fn a_token_is_shown_once_works_and_is_revoked(pool: PgPool) {
     let list = portal.rest("GET", "/api/v1/tokens", &secret, None).await.expect_status(200);
     assert!(!list.body.contains(&secret));
     let path = format!("/api/v1/tokens/{}", made["token"]["id"].as_str().unwrap());
+    let bob = portal.person("bob@example.com").await;
+    let others = portal.token(&bob, None).await;
+    portal.rest("DELETE", &path, &others, None).await.expect_status(404);
+    let elsewhere = portal.token(&ada, Some(other)).await;
+    portal.rest("DELETE", &path, &elsewhere, None).await.expect_status(404);
     portal.rest("DELETE", &path, &first, None).await.expect_status(204);
     let refused = portal.rest("GET", "/api/v1/tokens", &secret, None).await.expect_status(401);
     assert_eq!(refused.headers["content-type"], "application/problem+json");
@@ -33,6 +38,33 @@ async fn a_cookie_reads_but_never_writes(pool: PgPool) {
     let mut browser = portal.browser(&ada).await;
     browser.get("/api/v1/tokens").await.expect_status(200);
     browser.post("/api/v1/tokens", &[("name", "ci")]).await.expect_status(401);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_token_ends_with_its_time_and_with_the_membership(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let ada = portal.person("ada@example.com").await;
+    let tenant = portal.tenant("Acme", &[(&ada, Role::Developer)]).await;
+    let first = portal.token(&ada, Some(tenant)).await;
+    let body = json!({ "name": "ci", "expires_at": "2026-03-10T13:00:00Z" });
+    let made = portal.rest("POST", "/api/v1/tokens", &first, Some(body)).await.expect_status(201).json();
+    let short = made["secret"].as_str().unwrap();
+    portal.rest("GET", "/api/v1/applications", short, None).await.expect_status(200);
+    portal.clock.advance(std::time::Duration::from_secs(3600));
+    portal.rest("GET", "/api/v1/applications", short, None).await.expect_status(401);
+    portal.rest("GET", "/api/v1/applications", &first, None).await.expect_status(200);
+    sqlx::query("DELETE FROM memberships").execute(&portal.app.pool).await.unwrap();
+    portal.rest("GET", "/api/v1/applications", &first, None).await.expect_status(404);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_bound_token_of_an_operator_operates_nothing(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let operator = portal.operator("op@example.com").await;
+    let tenant = portal.tenant("Acme", &[(&operator, Role::Owner)]).await;
+    let (free, bound) = (portal.token(&operator, None).await, portal.token(&operator, Some(tenant)).await);
+    portal.rest("GET", "/api/v1/gateways", &free, None).await.expect_status(200);
+    portal.rest("GET", "/api/v1/gateways", &bound, None).await.expect_status(403);
 }
 
 #[sqlx::test(migrations = "../migrations")]
