@@ -136,6 +136,7 @@ id!(/** An offer. */ PlanId, "pln");
 id!(/** An immutable edition of a plan. */ PlanVersionId, "plv");
 id!(/** A meter or a fixed fee with its price. */ RateCardId, "rcd");
 id!(/** An invoice. */ InvoiceId, "inv");
+id!(/** An invitation to an organization. */ InvitationId, "invite");
 id!(/** A metering gateway. */ GatewayId, "gw");
 id!(/** A slice of a hard quota in a gateway's hands. */ LeaseId, "lse");
 id!(/** The journal of one gateway folder. */ JournalId, "jrn");

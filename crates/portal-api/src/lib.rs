@@ -9,6 +9,7 @@ mod application;
 mod catalog;
 mod common;
 mod gateway;
+mod invitation;
 mod invoice;
 mod subscription;
 mod usage;
@@ -24,6 +25,7 @@ pub use catalog::{ApiProduct, CreateMeter, ImportQuery, ImportReport, Meter, Met
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};
 pub use gateway::{CreateGateway, Gateway, GatewayInstance, IssuedGateway, RotateGateway};
+pub use invitation::{CreateInvitation, Invitation, MemberRole};
 pub use invoice::{Invoice, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
 pub use subscription::{ChangeSubscription, CreateSubscription, Subscription, SubscriptionQuery, SubscriptionState};
 pub use usage::{Cost, CostLine, Usage, UsageBy, UsageGroup, UsageMeter, UsageQuery, UsageSlot};

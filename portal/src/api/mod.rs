@@ -15,6 +15,7 @@ pub mod call;
 pub(crate) mod document;
 pub mod extract;
 mod gateways;
+mod invitations;
 mod invoices;
 mod keys;
 mod meters;
@@ -32,6 +33,7 @@ fn documented() -> OpenApiRouter<App> {
         OpenApiRouter::new()
             .merge(applications::routes())
             .merge(gateways::routes())
+            .merge(invitations::routes())
             .merge(keys::routes())
             .merge(meters::routes())
             .merge(plans::routes())

@@ -2,6 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
+use calendar::Timestamp;
 use url::{Host, Url};
 
 /// All settings of the portal.
@@ -31,6 +32,8 @@ pub struct Config {
     pub import_allow_private: bool,
     /// `PORTAL_SESSION_DAYS`: how long a session lasts without use; default 14.
     pub session_lifetime: Duration,
+    /// `PORTAL_SESSION_MAX_DAYS`: how long a session lasts however much it is used; default 30.
+    pub session_longest: Duration,
 }
 
 /// How mail leaves.
@@ -65,7 +68,9 @@ impl Config {
     /// Reads settings from any source of variables.
     pub fn from_lookup(get: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
         let listen = parse(&get, "PORTAL_LISTEN", "an address and port like 127.0.0.1:8080", "127.0.0.1:8080")?;
-        let days: u64 = parse(&get, "PORTAL_SESSION_DAYS", "a number of days", "14")?;
+        let days = |name, default| -> Result<Duration, ConfigError> {
+            Ok(Duration::from_secs(parse::<u32>(&get, name, "a number of days", default)? as u64 * 86_400))
+        };
         let public_url: Url = parse(&get, "PORTAL_PUBLIC_URL", "a URL like https://portal.example.com", &format!("http://{listen}"))?;
         let dev_mailbox = parse(&get, "PORTAL_DEV_MAILBOX", "true or false", "false")?;
         if dev_mailbox && !is_loopback(&public_url) {
@@ -100,8 +105,14 @@ impl Config {
             },
             trusted_proxy_hops: parse(&get, "PORTAL_TRUSTED_PROXY_HOPS", "a number", "0")?,
             import_allow_private: parse(&get, "PORTAL_IMPORT_ALLOW_PRIVATE", "true or false", "false")?,
-            session_lifetime: Duration::from_secs(days.saturating_mul(86_400)),
+            session_lifetime: days("PORTAL_SESSION_DAYS", "14")?,
+            session_longest: days("PORTAL_SESSION_MAX_DAYS", "30")?,
         })
+    }
+
+    /// When a session that was opened at `created_at` and is used now ends, if it is not used again.
+    pub fn session_end(&self, created_at: Timestamp, now: Timestamp) -> Timestamp {
+        now.plus(self.session_lifetime).min(created_at.plus(self.session_longest))
     }
 
     /// Whether cookies may only travel over https.

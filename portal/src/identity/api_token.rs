@@ -144,6 +144,24 @@ pub async fn revoke(tx: &mut Tx, actor: &Actor, tenant: Option<TenantId>, id: Ap
     Ok(())
 }
 
+/// Revokes all of the actor's own live tokens, whatever they see; returns how many there were.
+pub async fn revoke_all(tx: &mut Tx, actor: &Actor, now: Timestamp) -> Result<usize> {
+    actor.require(Permission::SignedIn)?;
+    let user_id = actor.user_id().ok_or_else(Error::forbidden)?;
+    let tokens = list(tx, actor, None).await?;
+    let mut revoked = 0;
+    for token in tokens.into_iter().filter(|token| token.is_live(now)) {
+        if store::revoke_api_token(tx, user_id, token.id, now).await? {
+            let before = json!({ "name": token.name });
+            let target = token.id.to_string();
+            let entry = Entry { tenant: token.tenant_id, action: "api_token.revoked", target, before: Some(before), after: None };
+            audit::record(tx, actor, entry, now).await?;
+            revoked += 1;
+        }
+    }
+    Ok(revoked)
+}
+
 /// Whom a token's text stands for; `None` if it is malformed, unknown, expired or revoked.
 pub async fn authenticate(tx: &mut Tx, text: &str, ip: Option<String>, now: Timestamp) -> Result<Option<Authenticated>> {
     let Some(credential) = Credential::parse(text).filter(|credential| credential.kind() == CredentialKind::Rest) else {

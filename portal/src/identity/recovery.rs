@@ -38,19 +38,26 @@ pub async fn is_live(tx: &mut Tx, token: &str, now: Timestamp) -> Result<bool> {
     Ok(store::email_token(tx, &random::token_digest(token), "reset_password", now).await?.is_some())
 }
 
-/// Sets the password, ends every session and voids every other link. The address counts as verified: its owner opened the link.
-pub async fn reset(tx: &mut Tx, token: &str, new: &str, ip: Option<String>, now: Timestamp) -> Result<()> {
+/// Sets the password, ends every session and voids every other link. The address counts as verified: its owner opened the link. REST tokens go on to work,
+/// as with a change of the password.
+pub async fn reset(app: &App, token: &str, new: &str, ip: Option<String>, now: Timestamp) -> Result<()> {
     let expired = || Error::new(Kind::NotFound, "This link has expired or was used already. Please ask for another one.");
     let digest = random::token_digest(token);
-    let id = store::email_token(tx, &digest, "reset_password", now).await?.ok_or_else(expired)?;
-    let user = store::user_by_id(tx, id).await?.ok_or_else(expired)?.user;
+    // The transaction that reads the account ends before the slow hashing starts.
+    let mut tx = app.begin().await?;
+    let id = store::email_token(&mut tx, &digest, "reset_password", now).await?.ok_or_else(expired)?;
+    let user = store::user_by_id(&mut tx, id).await?.ok_or_else(expired)?.user;
+    tx.commit().await?;
     password::check("password", new, &user.email)?;
     let hash = password::hash(new).await?;
-    store::use_email_token(tx, &digest, "reset_password", now).await?.ok_or_else(expired)?;
-    store::set_password(tx, id, &hash).await?;
-    store::set_verified(tx, id, now).await?;
-    store::void_email_tokens(tx, id, now).await?;
-    store::delete_sessions_but(tx, id, &[]).await?;
+    let mut tx = app.begin().await?;
+    store::lock_user(&mut tx, id).await?;
+    store::use_email_token(&mut tx, &digest, "reset_password", now).await?.ok_or_else(expired)?;
+    store::set_password(&mut tx, id, &hash).await?;
+    store::set_verified(&mut tx, id, now).await?;
+    store::void_email_tokens(&mut tx, id, now).await?;
+    store::delete_sessions_but(&mut tx, id, &[]).await?;
     let entry = Entry { action: "user.password_reset", target: id.to_string(), ..Entry::default() };
-    audit::record(tx, &user.actor(ip), entry, now).await
+    audit::record(&mut tx, &user.actor(ip), entry, now).await?;
+    app.commit(tx).await
 }

@@ -45,6 +45,8 @@ pub struct Session {
     pub tenant_id: Option<TenantId>,
     /// Secret from which the form token is made.
     pub csrf_secret: Vec<u8>,
+    /// When the person signed in.
+    pub created_at: Timestamp,
     /// When it was last written to be in use.
     pub last_seen_at: Timestamp,
     /// Whether a message waited for the next page when the session was loaded.
@@ -75,7 +77,7 @@ pub struct NewSession {
     pub ip: Option<String>,
     /// With what; cut to 300 characters.
     pub user_agent: Option<String>,
-    /// When it ends without use.
+    /// When it ends without further use.
     pub expires_at: Timestamp,
 }
 
@@ -203,7 +205,7 @@ pub async fn revoke_others(tx: &mut Tx, actor: &Actor, kept: &Session, now: Time
     Ok(ended)
 }
 
-/// Looks at the pages of an organization that the person has created in this very transaction.
+/// Looks at the pages of an organization that the person has created or joined in this very transaction.
 pub async fn enter_new_tenant(tx: &mut Tx, session: &Session, tenant_id: TenantId) -> Result<()> {
     store::set_session_tenant(tx, &session.digest, tenant_id).await
 }

@@ -49,7 +49,7 @@ pub async fn sign_in(app: &App, input: SignIn, now: Timestamp) -> Result<String>
     if !unchanged {
         return Err(Error::new(Kind::Unauthenticated, "The e-mail address or the password is wrong."));
     }
-    let expires_at = now.plus(app.config.session_lifetime);
+    let expires_at = app.config.session_end(now, now);
     let new = NewSession { user_id: user.id, ip: input.ip, user_agent: input.user_agent, expires_at };
     let token = session::create(&mut tx, new, now).await?;
     app.commit(tx).await?;

@@ -150,7 +150,7 @@ pub async fn verify(app: &App, input: Verify, now: Timestamp) -> Result<String> 
     store::set_verified(&mut tx, id, now).await?;
     let entry = Entry { action: "user.verified", target: id.to_string(), ..Entry::default() };
     audit::record(&mut tx, &user.user.actor(input.ip.clone()), entry, now).await?;
-    let expires_at = now.plus(app.config.session_lifetime);
+    let expires_at = app.config.session_end(now, now);
     let new = NewSession { user_id: id, ip: input.ip, user_agent: input.user_agent, expires_at };
     let token = session::create(&mut tx, new, now).await?;
     app.commit(tx).await?;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use calendar::Timestamp;
+use ids::TenantId;
 
 use super::store;
 use crate::{
     app::App,
+    db::Tx,
     error::{Error, Kind, Result},
 };
 
@@ -47,6 +49,11 @@ impl Throttle {
         Self { key: format!("mail:ip:{}", network(ip)), limit: 30, window: HOUR }
     }
 
+    /// Invitations that an organization sends.
+    pub fn invitations_of(tenant: TenantId) -> Self {
+        Self { key: format!("invitation:tenant:{tenant}"), limit: 50, window: HOUR }
+    }
+
     fn window_at(&self, now: Timestamp) -> Timestamp {
         let seconds = i64::try_from(self.window.as_secs()).unwrap_or(i64::MAX);
         Timestamp::from_seconds(now.seconds().div_euclid(seconds) * seconds)
@@ -70,12 +77,18 @@ fn network(ip: Option<&str>) -> String {
 
 /// Counts one attempt, or refuses it.
 pub async fn take(app: &App, throttle: &Throttle, now: Timestamp) -> Result<()> {
-    let window_at = throttle.window_at(now);
     let mut tx = app.begin().await?;
+    let taken = take_in(&mut tx, throttle, now).await;
+    tx.commit().await?;
+    taken
+}
+
+/// As [`take`], for what is counted only if it is done: a refusal or a failure of the transaction leaves no trace.
+pub async fn take_in(tx: &mut Tx, throttle: &Throttle, now: Timestamp) -> Result<()> {
+    let window_at = throttle.window_at(now);
     // Keys may hold what a visitor typed, so their length is bounded.
     let key: String = throttle.key.chars().take(300).collect();
-    let hits = store::hit_throttle(&mut tx, &key, window_at).await?;
-    tx.commit().await?;
+    let hits = store::hit_throttle(tx, &key, window_at).await?;
     if hits <= throttle.limit {
         return Ok(());
     }

@@ -77,6 +77,13 @@ pub async fn by_email(tx: &mut Tx, email: &str) -> Result<Option<User>> {
     Ok(store::user_by_email(tx, email.trim()).await?.map(|stored| stored.user))
 }
 
+/// The person behind the actor.
+pub async fn myself(tx: &mut Tx, actor: &Actor) -> Result<User> {
+    actor.require(Permission::SignedIn)?;
+    let id = actor.user_id().ok_or_else(Error::forbidden)?;
+    store::user_by_id(tx, id).await?.map(|stored| stored.user).ok_or_else(|| Error::not_found("This user"))
+}
+
 /// Changes one's own name.
 pub async fn rename(tx: &mut Tx, actor: &Actor, name: &str, now: Timestamp) -> Result<()> {
     actor.require(Permission::SignedIn)?;
@@ -88,27 +95,34 @@ pub async fn rename(tx: &mut Tx, actor: &Actor, name: &str, now: Timestamp) -> R
     audit::record(tx, actor, Entry { action: "user.renamed", target: id.to_string(), before, after, tenant: None }, now).await
 }
 
-/// Changes one's own password, and ends every other session. Wrong guesses of the current one count as failed sign-ins.
-pub async fn change_password(
-    app: &App,
-    tx: &mut Tx,
-    actor: &Actor,
-    session: &Session,
-    (current, new): (&str, &str),
-    now: Timestamp,
-) -> Result<()> {
+/// Changes one's own password, and ends every other session. Wrong guesses of the current one count as failed sign-ins. REST tokens go on to work: programs
+/// hold them, and their owner revokes them with [`super::api_token::revoke_all`].
+pub async fn change_password(app: &App, actor: &Actor, session: &Session, (current, new): (&str, &str), now: Timestamp) -> Result<()> {
     actor.require(Permission::SignedIn)?;
+    let wrong = || Error::invalid("current_password", "This is not your password.");
     let guesses = Throttle::sign_in_of_account(&session.user_email);
     throttle::take(app, &guesses, now).await?;
-    let stored = store::user_by_id(tx, session.user_id).await?.ok_or_else(|| Error::not_found("This user"))?;
-    if !password::verify(current, Some(stored.password_hash)).await? {
-        return Err(Error::invalid("current_password", "This is not your password."));
+    // The transaction that reads the account ends before the slow hashing starts, so that guesses do not hold connections.
+    let mut tx = app.begin().await?;
+    let stored = store::user_by_id(&mut tx, session.user_id).await?.ok_or_else(|| Error::not_found("This user"))?;
+    tx.commit().await?;
+    if !password::verify(current, Some(stored.password_hash.clone())).await? {
+        return Err(wrong());
     }
     throttle::give_back(app, &guesses, now).await?;
     password::check("new_password", new, &stored.user.email)?;
-    store::set_password(tx, session.user_id, &password::hash(new).await?).await?;
-    store::delete_sessions_but(tx, session.user_id, &session.digest).await?;
-    store::void_email_tokens(tx, session.user_id, now).await?;
+    let hash = password::hash(new).await?;
+    let mut tx = app.begin().await?;
+    store::lock_user(&mut tx, session.user_id).await?;
+    // It may have been changed while it was checked.
+    let unchanged = store::user_by_id(&mut tx, session.user_id).await?.is_some_and(|user| user.password_hash == stored.password_hash);
+    if !unchanged {
+        return Err(wrong());
+    }
+    store::set_password(&mut tx, session.user_id, &hash).await?;
+    store::delete_sessions_but(&mut tx, session.user_id, &session.digest).await?;
+    store::void_email_tokens(&mut tx, session.user_id, now).await?;
     let entry = Entry { action: "user.password_changed", target: session.user_id.to_string(), ..Entry::default() };
-    audit::record(tx, actor, entry, now).await
+    audit::record(&mut tx, actor, entry, now).await?;
+    app.commit(tx).await
 }

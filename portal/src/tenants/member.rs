@@ -9,7 +9,7 @@ use crate::{
     audit::{self, Entry},
     db::Tx,
     error::{Error, Result},
-    identity::{Actor, Permission, Role, user},
+    identity::{Actor, Permission, Role},
 };
 
 /// A person in an organization.
@@ -31,19 +31,6 @@ pub struct Member {
 pub async fn members(tx: &mut Tx, actor: &Actor, tenant: TenantId) -> Result<Vec<Member>> {
     actor.require(Permission::View(tenant))?;
     store::members(tx, tenant).await
-}
-
-/// Adds somebody who has an account.
-pub async fn add_member(tx: &mut Tx, actor: &Actor, tenant: TenantId, email: &str, role: Role, now: Timestamp) -> Result<()> {
-    actor.require(Permission::Own(tenant))?;
-    let found = user::by_email(tx, email).await?.filter(|user| user.verified_at.is_some());
-    let Some(user) = found else {
-        return Err(Error::invalid("email", "Nobody with this address has an account. Ask the person to sign up first, then add them."));
-    };
-    if !store::insert_member(tx, tenant, user.id, role, now).await? {
-        return Err(Error::invalid("email", "This person is a member already."));
-    }
-    record(tx, actor, tenant, user.id, ("member.added", None, Some(role)), now).await
 }
 
 /// Gives a member another role.

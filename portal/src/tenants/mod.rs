@@ -1,5 +1,8 @@
 //! Organizations that sign up, hold keys and pay, and their members. Invariants: `README.md`.
 
+pub mod invitation;
+mod invitation_store;
+mod letter;
 mod member;
 mod store;
 
@@ -7,7 +10,8 @@ use calendar::{TimeZone, Timestamp};
 use ids::{NamespaceId, TenantId};
 use serde_json::json;
 
-pub use member::{Member, add_member, change_role, members, remove_member};
+pub use invitation::{Invitation, NewInvitation, Offer};
+pub use member::{Member, change_role, members, remove_member};
 
 use crate::{
     audit::{self, Entry},

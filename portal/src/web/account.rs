@@ -13,11 +13,13 @@ use super::{
     failure::{Failure, status_of},
     form::{Nothing, Posted},
     shell::Shell,
+    tokens,
 };
 use crate::{
     app::App,
     error::{Error, Result},
     identity::{
+        api_token::{self, ApiToken},
         session::{self, SessionInfo},
         user,
     },
@@ -39,6 +41,8 @@ struct AccountPage {
     person: String,
     sessions: Vec<SessionInfo>,
     current: Vec<u8>,
+    /// Live tokens, with what each sees.
+    tokens: Vec<(ApiToken, String)>,
     error: Error,
 }
 
@@ -48,8 +52,9 @@ async fn show(call: UserCall) -> Result<Html<String>, Failure> {
 
 async fn page(mut call: UserCall, error: Error) -> Result<AccountPage> {
     let sessions = session::list(&mut call.tx, &call.actor, call.now).await?;
+    let tokens = tokens::live(&mut call).await?;
     let shell = call.shell("Account", "").await?;
-    Ok(AccountPage { shell, person: call.session.user_name.clone(), sessions, current: call.session.digest.clone(), error })
+    Ok(AccountPage { shell, person: call.session.user_name.clone(), sessions, current: call.session.digest.clone(), tokens, error })
 }
 
 async fn refused(call: UserCall, error: Error) -> Result<Response, Failure> {
@@ -78,18 +83,19 @@ struct Passwords {
     new_password: String,
 }
 
-async fn change_password(Posted(mut call, input): Posted<UserCall, Passwords>) -> Result<Response, Failure> {
-    let changed = user::change_password(
-        &call.app,
-        &mut call.tx,
-        &call.actor,
-        &call.session,
-        (&input.current_password, &input.new_password),
-        call.now,
-    );
-    match changed.await {
+async fn change_password(Posted(call, input): Posted<UserCall, Passwords>) -> Result<Response, Failure> {
+    let (app, actor, session, now) = (call.app.clone(), call.actor.clone(), call.session.clone(), call.now);
+    let passwords = (input.current_password.as_str(), input.new_password.as_str());
+    let (mut call, changed) = call.aside(user::change_password(&app, &actor, &session, passwords, now)).await?;
+    match changed {
         Ok(()) => {
-            let text = "Your password is changed. All other sessions have ended.";
+            let live = api_token::list(&mut call.tx, &call.actor, None).await?.iter().filter(|token| token.is_live(now)).count();
+            let tokens = match live {
+                0 => "",
+                1 => " Your REST token goes on to work until you revoke it.",
+                _ => " Your REST tokens go on to work until you revoke them.",
+            };
+            let text = format!("Your password is changed. All other sessions have ended.{tokens}");
             Ok(call.commit_and_go("/account", "success", text).await?.into_response())
         }
         Err(error) => refused(call, error).await,

@@ -88,7 +88,7 @@ impl FromRequestParts<App> for Visit {
         if let Some(session) = session.as_ref().filter(|session| session.is_stale(now)) {
             // Its own transaction: a page that fails must not undo that the session was in use.
             let mut touch = app.begin().await?;
-            session::touch(&mut touch, session, now.plus(app.config.session_lifetime), now).await?;
+            session::touch(&mut touch, session, app.config.session_end(session.created_at, now), now).await?;
             touch.commit().await.map_err(Error::from)?;
         }
         let actor = session.as_ref().map_or_else(|| Actor::anonymous(ip.clone()), |session| session.actor(ip.clone()));

@@ -36,9 +36,11 @@ pub mod failure;
 pub mod form;
 pub mod health;
 mod home;
+mod invitations;
 mod invoices;
 mod keys;
 mod mailbox;
+mod members;
 mod overview;
 pub mod plan_text;
 mod reset;
@@ -75,6 +77,8 @@ pub fn router(app: &App) -> Router<App> {
         .merge(subscribe::routes())
         .merge(tenants::routes())
         .merge(settings::routes())
+        .merge(members::routes())
+        .merge(invitations::routes())
         .merge(tokens::routes())
         .merge(account::routes())
         .merge(usage::routes())

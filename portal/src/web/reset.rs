@@ -86,12 +86,11 @@ struct NewPassword {
     password: String,
 }
 
-async fn set(Entered(mut visit, input): Entered<NewPassword>) -> Result<Response, Failure> {
-    match recovery::reset(&mut visit.tx, &input.token, &input.password, visit.ip.clone(), visit.now).await {
-        Ok(()) => {
-            visit.commit().await?;
-            Ok(Redirect::to("/sign-in?reset=1").into_response())
-        }
+async fn set(Entered(visit, input): Entered<NewPassword>) -> Result<Response, Failure> {
+    let (app, ip, now) = (visit.app.clone(), visit.ip.clone(), visit.now);
+    let (mut visit, set) = visit.aside(recovery::reset(&app, &input.token, &input.password, ip, now)).await?;
+    match set {
+        Ok(()) => Ok(Redirect::to("/sign-in?reset=1").into_response()),
         Err(error) if super::belongs_on_form(&error) => {
             let shell = visit.shell("Set a new password", "").await?;
             Ok((status_of(error.kind), Html(NewPasswordPage { shell, token: input.token, error }.render()?)).into_response())

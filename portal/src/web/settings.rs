@@ -1,40 +1,33 @@
-//! An organization's settings, members and audit log.
+//! An organization's settings and audit log.
 
 use askama::Template;
 use axum::{
     Router,
     extract::Query,
-    response::{Html, IntoResponse, Redirect, Response},
-    routing::{get, post},
+    response::{Html, IntoResponse, Response},
+    routing::get,
 };
-use ids::UserId;
 use serde::Deserialize;
 
 use super::{
     call::Call,
     failure::{Failure, status_of},
     form::Posted,
-    segment::Segment,
     shell::Shell,
 };
 use crate::{
     app::App,
     audit::{self, Recorded},
     error::{Error, Result},
-    identity::{Permission, Role},
-    tenants::{self, Member, Tenant, TenantSettings},
+    identity::Permission,
+    tenants::{self, Tenant, TenantSettings},
 };
 
 /// How many entries of the audit log a page shows.
 const PER_PAGE: i64 = 50;
 
 pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/settings", get(show).post(save))
-        .route("/settings/members", get(members).post(add_member))
-        .route("/settings/members/{user}/role", post(change_role))
-        .route("/settings/members/{user}/remove", post(remove_member))
-        .route("/settings/audit", get(audit_log))
+    Router::new().route("/settings", get(show).post(save)).route("/settings/audit", get(audit_log))
 }
 
 #[derive(Template)]
@@ -80,81 +73,6 @@ async fn settings_page(mut call: Call, tenant: Tenant, input: SettingsForm, erro
     let may_change = call.actor.require(Permission::Own(call.tenant)).is_ok();
     let shell = call.shell("Settings", "settings").await?;
     Ok(SettingsPage { shell, tenant, input, zones: tenants::time_zones(), may_change, error })
-}
-
-#[derive(Template)]
-#[template(path = "pages/settings/members.html")]
-struct MembersPage {
-    shell: Shell,
-    members: Vec<Member>,
-    me: UserId,
-    may_change: bool,
-    email: String,
-    error: Error,
-}
-
-async fn members(call: Call) -> Result<Html<String>, Failure> {
-    Ok(Html(members_page(call, String::new(), super::no_error()).await?.render()?))
-}
-
-async fn members_page(mut call: Call, email: String, error: Error) -> Result<MembersPage> {
-    let members = tenants::members(&mut call.tx, &call.actor, call.tenant).await?;
-    let may_change = call.actor.require(Permission::Own(call.tenant)).is_ok();
-    let shell = call.shell("Members", "settings").await?;
-    Ok(MembersPage { shell, members, me: call.session.user_id, may_change, email, error })
-}
-
-#[derive(Deserialize)]
-struct NewMember {
-    email: String,
-    role: String,
-}
-
-async fn add_member(Posted(mut call, input): Posted<Call, NewMember>) -> Result<Response, Failure> {
-    let role = role(&input.role)?;
-    match tenants::add_member(&mut call.tx, &call.actor, call.tenant, &input.email, role, call.now).await {
-        Ok(()) => {
-            let text = format!("{} is a member now.", input.email.trim());
-            Ok(call.commit_and_go("/settings/members", "success", text).await?.into_response())
-        }
-        Err(error) if super::belongs_on_form(&error) => {
-            let page = members_page(call, input.email, error).await?;
-            Ok((status_of(page.error.kind), Html(page.render()?)).into_response())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[derive(Deserialize)]
-struct NewRole {
-    role: String,
-}
-
-async fn change_role(Segment(user): Segment<UserId>, Posted(mut call, input): Posted<Call, NewRole>) -> Result<Redirect, Failure> {
-    let role = role(&input.role)?;
-    match tenants::change_role(&mut call.tx, &call.actor, call.tenant, user, role, call.now).await {
-        Ok(()) => Ok(call.commit_and_go("/settings/members", "success", "The role is changed.").await?),
-        Err(error) if super::belongs_on_form(&error) => Ok(call.commit_and_go("/settings/members", "error", error.public).await?),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn remove_member(
-    Segment(user): Segment<UserId>,
-    Posted(mut call, confirmed): Posted<Call, super::Confirmed>,
-) -> Result<Redirect, Failure> {
-    confirmed.require()?;
-    let leaves = user == call.session.user_id;
-    match tenants::remove_member(&mut call.tx, &call.actor, call.tenant, user, call.now).await {
-        Ok(()) if leaves => Ok(call.commit_and_go("/", "success", "You have left the organization.").await?),
-        Ok(()) => Ok(call.commit_and_go("/settings/members", "success", "The member is removed.").await?),
-        Err(error) if super::belongs_on_form(&error) => Ok(call.commit_and_go("/settings/members", "error", error.public).await?),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn role(text: &str) -> Result<Role> {
-    Role::parse(text).map_err(|_| Error::invalid("role", "Choose owner, developer or viewer."))
 }
 
 #[derive(Template)]

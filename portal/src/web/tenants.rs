@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     app::App,
-    error::Error,
+    error::{Error, Result},
     identity::session,
-    tenants::{self, NewTenant},
+    tenants::{self, NewTenant, invitation},
     text,
 };
 
@@ -33,6 +33,8 @@ struct NewTenantPage {
     shell: Shell,
     input: TenantForm,
     zones: Vec<String>,
+    /// Whether there are invitations to answer instead.
+    invited: bool,
     error: Error,
 }
 
@@ -53,7 +55,12 @@ async fn form(mut call: UserCall) -> Result<Html<String>, Failure> {
         billing_email: call.session.user_email.clone(),
         time_zone: "UTC".to_owned(),
     };
-    Ok(Html(NewTenantPage { shell, input, zones: tenants::time_zones(), error: super::no_error() }.render()?))
+    let invited = is_invited(&mut call).await?;
+    Ok(Html(NewTenantPage { shell, input, zones: tenants::time_zones(), invited, error: super::no_error() }.render()?))
+}
+
+async fn is_invited(call: &mut UserCall) -> Result<bool> {
+    Ok(!invitation::of_person(&mut call.tx, &call.actor, call.now).await?.is_empty())
 }
 
 async fn create(Posted(mut call, mut input): Posted<UserCall, TenantForm>) -> Result<Response, Failure> {
@@ -75,7 +82,8 @@ async fn create(Posted(mut call, mut input): Posted<UserCall, TenantForm>) -> Re
         }
         Err(error) if super::belongs_on_form(&error) => {
             let shell = call.shell("New organization", "").await?;
-            let page = NewTenantPage { shell, input, zones: tenants::time_zones(), error };
+            let invited = is_invited(&mut call).await?;
+            let page = NewTenantPage { shell, input, zones: tenants::time_zones(), invited, error };
             Ok((status_of(page.error.kind), Html(page.render()?)).into_response())
         }
         Err(error) => Err(error.into()),

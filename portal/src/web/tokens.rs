@@ -23,7 +23,10 @@ use crate::{
 };
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/settings/tokens", get(list).post(create)).route("/settings/tokens/{token}/revoke", post(revoke))
+    Router::new()
+        .route("/settings/tokens", get(list).post(create))
+        .route("/settings/tokens/revoke-all", post(revoke_all))
+        .route("/settings/tokens/{token}/revoke", post(revoke))
 }
 
 #[derive(Template)]
@@ -42,16 +45,26 @@ async fn list(call: UserCall) -> Result<Html<String>, Failure> {
 }
 
 async fn page(mut call: UserCall, entered: String, error: Error) -> Result<TokensPage> {
-    let now = call.now;
+    let tokens = live(&mut call).await?;
+    let shell = call.shell("REST tokens", "settings").await?;
+    Ok(TokensPage { shell, tokens, secret: String::new(), entered, error })
+}
+
+/// The person's live tokens, each with the organization that it sees.
+pub(super) async fn live(call: &mut UserCall) -> Result<Vec<(ApiToken, String)>> {
     let all = api_token::list(&mut call.tx, &call.actor, None).await?;
     let name_of = |tenant: Option<TenantId>| match tenant {
         None => "Everything".to_owned(),
         Some(id) => call.session.tenants.iter().find(|tenant| tenant.id == id).map_or_else(|| id.to_string(), |tenant| tenant.name.clone()),
     };
-    let tokens = all.into_iter().filter(|token| token.is_live(now)).map(|token| (name_of(token.tenant_id), token));
-    let tokens = tokens.map(|(name, token)| (token, name)).collect();
-    let shell = call.shell("REST tokens", "settings").await?;
-    Ok(TokensPage { shell, tokens, secret: String::new(), entered, error })
+    Ok(all
+        .into_iter()
+        .filter(|token| token.is_live(call.now))
+        .map(|token| {
+            let sees = name_of(token.tenant_id);
+            (token, sees)
+        })
+        .collect())
 }
 
 #[derive(Deserialize)]
@@ -92,4 +105,13 @@ async fn revoke(
     confirmed.require()?;
     api_token::revoke(&mut call.tx, &call.actor, None, token, call.now).await?;
     Ok(call.commit_and_go("/settings/tokens", "success", "The token is revoked.").await?)
+}
+
+async fn revoke_all(Posted(mut call, confirmed): Posted<UserCall, super::Confirmed>) -> Result<Redirect, Failure> {
+    confirmed.require()?;
+    let text = match api_token::revoke_all(&mut call.tx, &call.actor, call.now).await? {
+        1 => "Your one token is revoked.".to_owned(),
+        revoked => format!("All {revoked} tokens are revoked."),
+    };
+    Ok(call.commit_and_go("/settings/tokens", "success", text).await?)
 }

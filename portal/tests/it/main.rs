@@ -10,6 +10,7 @@ mod catalog_pages;
 mod control_leases;
 mod control_policy;
 mod control_usage;
+mod invitations;
 mod jobs;
 mod listener;
 mod mail;

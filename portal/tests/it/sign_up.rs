@@ -4,19 +4,9 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use crate::support::{Browser, Portal};
+use crate::support::{Browser, Portal, newest_link};
 
 const PASSWORD: &str = "correct horse battery";
-
-/// The first link of the newest mail in the development mailbox.
-async fn newest_link(browser: &mut Browser) -> String {
-    let list = browser.get("/dev/mailbox").await.expect_status(200);
-    let from = list.body.find("/dev/mailbox/mail_").expect("a mail");
-    let path = list.body[from..].split('"').next().unwrap();
-    let mail = browser.get(path).await.expect_status(200);
-    let from = mail.body.find("href=\"http://127.0.0.1:8080/").expect("a link") + "href=\"http://127.0.0.1:8080".len();
-    mail.body[from..].split('"').next().unwrap().to_owned()
-}
 
 async fn sign_up(browser: &mut Browser, email: &str) {
     let form = [("name", "Ada"), ("email", email), ("password", PASSWORD)];
@@ -118,6 +108,60 @@ async fn a_reset_ends_every_session_and_works_once(pool: PgPool) {
     browser.post("/reset/new", &[("token", &token), ("password", "another password")]).await.expect_status(404);
     assert!(!signed_in.get("/dev/mailbox").await.body.contains("Sign out"));
     assert_eq!(sign_in(&mut browser, "ada@example.com", PASSWORD).await, 303);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_new_password_leaves_tokens_which_are_revoked_together(pool: PgPool) {
+    let portal = with_mailbox(pool);
+    let mut browser = portal.visitor();
+    sign_up(&mut browser, "ada@example.com").await;
+    let link = newest_link(&mut browser).await;
+    let token = browser.get(&link).await.expect_status(200).field("token").unwrap();
+    browser.post("/verify", &[("token", &token), ("password", PASSWORD)]).await.location();
+    let ada = crate::support::Person { id: session_user(&portal).await, email: "ada@example.com".into() };
+    let (one, two, bob) = (portal.token(&ada, None).await, portal.token(&ada, None).await, portal.person("bob@example.com").await);
+    let others = portal.token(&bob, None).await;
+    let mut elsewhere = portal.browser(&ada).await;
+    browser.get("/account").await.expect_status(200);
+    let wrong = browser.post("/account/password", &[("current_password", "a guess"), ("new_password", "another password")]).await;
+    assert!(wrong.status == 422 && wrong.body.contains("This is not your password."), "{}", wrong.body);
+    let changed = browser.post("/account/password", &[("current_password", PASSWORD), ("new_password", "another password")]).await;
+    assert_eq!(changed.location(), "/account");
+    let page = browser.get("/account").await.expect_status(200).body;
+    assert!(page.contains("Your REST tokens go on to work") && page.contains("Revoke all tokens"), "{page}");
+    assert!(elsewhere.get("/account").await.location().starts_with("/sign-in"));
+    assert_eq!(sign_in(&mut elsewhere, "ada@example.com", PASSWORD).await, 401);
+    portal.rest("GET", "/api/v1/tokens", &one, None).await.expect_status(200);
+
+    browser.post("/settings/tokens/revoke-all", &[]).await.expect_status(422);
+    browser.post("/settings/tokens/revoke-all", &[("confirm", "yes")]).await.expect_status(303);
+    for gone in [&one, &two] {
+        portal.rest("GET", "/api/v1/tokens", gone, None).await.expect_status(401);
+    }
+    portal.rest("GET", "/api/v1/tokens", &others, None).await.expect_status(200);
+    let logged: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM audit_log WHERE action = 'api_token.revoked'").fetch_one(&portal.app.pool).await.unwrap();
+    assert_eq!(logged, 2);
+}
+
+async fn session_user(portal: &Portal) -> ids::UserId {
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT user_id FROM sessions").fetch_one(&portal.app.pool).await.unwrap();
+    ids::UserId::from_uuid(id)
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_session_ends_without_use_and_at_the_latest_after_a_month(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let ada = portal.person("ada@example.com").await;
+    const DAY: Duration = Duration::from_secs(86_400);
+    let (mut unused, mut used) = (portal.browser(&ada).await, portal.browser(&ada).await);
+    for day in 1..30 {
+        portal.clock.advance(DAY);
+        assert_eq!(used.get("/account").await.status, 200, "day {day}");
+    }
+    assert!(unused.get("/account").await.location().starts_with("/sign-in"), "14 days without use");
+    portal.clock.advance(DAY);
+    assert!(used.get("/account").await.location().starts_with("/sign-in"), "30 days, used each of them");
 }
 
 #[sqlx::test(migrations = "../migrations")]

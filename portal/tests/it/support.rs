@@ -138,7 +138,7 @@ impl Portal {
     /// A browser in which the person is signed in.
     pub async fn browser(&self, person: &Person) -> Browser {
         let mut tx = self.app.begin().await.expect("a transaction");
-        let expires_at = self.now().plus(self.app.config.session_lifetime);
+        let expires_at = self.app.config.session_end(self.now(), self.now());
         let input = NewSession { user_id: person.id, ip: None, user_agent: None, expires_at };
         let token = session::create(&mut tx, input, self.now()).await.expect("a session");
         let session: Session = session::load(&mut tx, &token, self.now()).await.expect("a session").expect("the session just made");
@@ -372,4 +372,14 @@ impl Portal {
                 .expect("a product");
         }
     }
+}
+
+/// The first link of the newest mail in the development mailbox.
+pub async fn newest_link(browser: &mut Browser) -> String {
+    let list = browser.get("/dev/mailbox").await.expect_status(200);
+    let from = list.body.find("/dev/mailbox/mail_").expect("a mail");
+    let path = list.body[from..].split('"').next().unwrap();
+    let mail = browser.get(path).await.expect_status(200);
+    let from = mail.body.find("href=\"http://127.0.0.1:8080/").expect("a link") + "href=\"http://127.0.0.1:8080".len();
+    mail.body[from..].split('"').next().unwrap().to_owned()
 }

@@ -38,7 +38,7 @@ pub(in crate::identity) async fn insert_session(
 
 pub(in crate::identity) async fn session_by_digest(tx: &mut Tx, digest: &[u8], now: Timestamp) -> Result<Option<Session>> {
     let Some(row) = sqlx::query!(
-        r#"SELECT s.user_id, s.tenant_id, s.csrf_secret, s.last_seen_at, s.flash IS NOT NULL AS "has_flash!", u.name, u.email, u.is_operator,
+        r#"SELECT s.user_id, s.tenant_id, s.csrf_secret, s.created_at, s.last_seen_at, s.flash IS NOT NULL AS "has_flash!", u.name, u.email, u.is_operator,
                   u.verified_at
            FROM sessions s JOIN users u ON u.id = s.user_id
            WHERE s.digest = $1 AND s.expires_at > $2"#,
@@ -77,6 +77,7 @@ pub(in crate::identity) async fn session_by_digest(tx: &mut Tx, digest: &[u8], n
         is_operator: row.is_operator,
         tenant_id: row.tenant_id.map(TenantId::from_uuid),
         csrf_secret: row.csrf_secret,
+        created_at: row.created_at,
         last_seen_at: row.last_seen_at,
         has_flash: row.has_flash,
         tenants,
