@@ -256,7 +256,8 @@ async fn pages_refuse_those_who_may_not(pool: PgPool) {
         let mut visitor = world.portal.visitor();
         if method == "GET" {
             let answer = visitor.get(&path).await;
-            if !PUBLIC_PAGES.contains(&template.as_str()) && !(answer.status == 303 && answer.location().starts_with("/sign-in")) {
+            let sent_to_sign_in = answer.status == 303 && answer.location().starts_with("/sign-in");
+            if !PUBLIC_PAGES.contains(&template.as_str()) && !sent_to_sign_in {
                 faults.expect(&[404], &what, "anonymous", &answer);
             }
             let of_tenant = ["{application}", "{key}", "{subscription}", "{invoice}"].iter().any(|part| template.contains(part));
