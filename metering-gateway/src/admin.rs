@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, Router, extract::State, routing::get};
 use serde::Serialize;
 
-use crate::{metrics, shared::Shared, status::Reporter};
+use crate::{scrape, shared::Shared, status::Reporter};
 
 /// What `/status` shows.
 #[derive(Debug, Serialize)]
@@ -50,7 +50,7 @@ const MAX_LEASES: usize = 100;
 
 /// All that the admin port serves.
 pub fn router(shared: Arc<Shared>, reporter: Arc<Reporter>) -> Router {
-    let registry = Arc::new(metrics::registry(shared.clone()));
+    let registry = Arc::new(scrape::registry(shared.clone()));
     telemetry::health::routes(shared.readiness.clone(), registry)
         .merge(Router::new().route("/status", get(status)).with_state((shared, reporter)))
 }

@@ -85,6 +85,9 @@ pub struct Config {
     /// TLS and the PROXY protocol.
     #[command(flatten)]
     pub listener: ListenerConfig,
+    /// The access log and traces.
+    #[command(flatten)]
+    pub observe: crate::observe::ObserveConfig,
     /// The journal.
     #[command(flatten)]
     pub journal: JournalConfig,

@@ -14,6 +14,7 @@ use journal::StreamWriter;
 use crate::{
     limits::places::Places,
     metrics::CoreMetrics,
+    observe::trace::TraceIds,
     pipeline::{grant::Grants, meter::OpenExchanges},
     policy::index::Index,
     shared::Shared,
@@ -37,6 +38,8 @@ pub struct Core {
     pub places: Places,
     /// What keys may do on routes, as resolved before.
     pub grants: Grants,
+    /// Ids of traces and spans.
+    pub trace_ids: TraceIds,
     index: RefCell<Rc<HeldIndex>>,
     next_id: Cell<u64>,
     id_base: u64,
@@ -56,6 +59,7 @@ impl Core {
             shared,
             exchanges: OpenExchanges::default(),
             grants: Grants::default(),
+            trace_ids: TraceIds::new(id_base),
             index,
             next_id: Cell::new(0),
             id_base,

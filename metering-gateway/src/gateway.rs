@@ -6,7 +6,7 @@ use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -25,6 +25,7 @@ use crate::{
     limits::exchange::LeaseExchanger,
     listener::certificates::Certificates,
     metrics::Metrics,
+    observe::{Observer, spans::Exporter},
     policy::{PolicyInForce, sync::PolicySync},
     portal::Portal,
     server::{self, Doors},
@@ -114,6 +115,7 @@ impl Gateway {
         let tls_in = certificates.as_ref().map(Certificates::server_config).transpose()?;
         let doors = doors(data, secured.unwrap_or_default(), tls_in.as_ref());
         let portal = Portal::new(&config.portal_url, &config.credential)?;
+        let (observer, spans) = Observer::new(&config.observe)?;
         let tls = tls::configs(config.upstream_ca_file.as_deref())?;
         let shared = Arc::new(Shared {
             config,
@@ -126,6 +128,8 @@ impl Gateway {
             addresses: Default::default(),
             readiness: Readiness::new(&[READY_POLICY, READY_JOURNAL, READY_CLOCK, READY_SERVING]),
             metrics: Arc::<Metrics>::default(),
+            draining_since: OnceLock::new(),
+            observer: Arc::new(observer),
             clock: clock.clone(),
             certificates,
         });
@@ -134,7 +138,8 @@ impl Gateway {
         let keeper = Keeper::start(journal, move || clock.now().micros())?;
         let stop_cores = shutdown.child_token();
         let stop_control = CancellationToken::new();
-        let control = start_control(&shared, portal, policy, admin, &stop_control)?;
+        let spans = spans.map(|calls| Exporter::new(shared.clone(), calls)).transpose()?;
+        let control = start_control(&shared, portal, policy, admin, spans, &stop_control)?;
         let cores = start_cores(&shared, writers, doors, &stop_cores)?;
         shared.readiness.hold(READY_SERVING);
         tracing::info!(data = %addresses.data, tls = ?addresses.tls, admin = %addresses.admin, cores = cores.len(), journal = %shared.journal_id(), "the gateway serves");
@@ -154,6 +159,7 @@ impl Gateway {
     /// Waits for the cores to drain, seals the journal, ships it, gives leases back, and ends the control thread.
     fn finish(self) -> anyhow::Result<()> {
         self.shared.readiness.fail(READY_SERVING, "the gateway is stopping");
+        self.shared.draining_since.get_or_init(|| self.shared.clock.now());
         let mut failed = Vec::new();
         for core in self.cores {
             match core.join() {
@@ -173,6 +179,7 @@ impl Gateway {
             Ok(Err(error)) => failed.push(error),
             Err(_) => failed.push(anyhow!("the control thread panicked")),
         }
+        self.shared.observer.close();
         tracing::info!("the gateway has stopped");
         failed.into_iter().next().map_or(Ok(()), Err)
     }
@@ -249,6 +256,7 @@ fn start_control(
     portal: Portal,
     policy: PolicySync,
     admin: TcpListener,
+    spans: Option<Exporter>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let alerts = Arc::<Alerts>::default();
@@ -276,7 +284,13 @@ fn start_control(
                     certificates.clone().watch(stop.clone()).await;
                 }
             };
+            let export_spans = async {
+                if let Some(spans) = spans {
+                    spans.run(stop.clone(), FINISH_WITHIN).await;
+                }
+            };
             tokio::join!(
+                export_spans,
                 policy.run(stop.clone()),
                 shipper.run(stop.clone(), FINISH_WITHIN),
                 leases.run(stop.clone(), FINISH_WITHIN),

@@ -11,7 +11,8 @@
 //! - [`policy`]: what is known of keys, plans and routes, followed from the portal's feed and cached on disk.
 //! - [`limits`]: the state of rate limits and hard quotas, and the exchange of leases.
 //! - [`usage`]: records, their journal, and their shipping.
-//! - [`admin`], [`status`], [`metrics`]: what operators and the portal are told.
+//! - [`observe`]: the access log and spans.
+//! - [`admin`], [`status`], [`metrics`], [`scrape`]: what operators and the portal are told.
 //!
 //! Each core owns its runtime, its connections and its journal stream ([`core::Core`], never locked). All cores share one immutable policy index and
 //! one atomic for each limit ([`shared::Shared`]). Everything that waits for the portal or the disk runs on the control thread.
@@ -26,9 +27,11 @@ pub mod guard;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+pub mod observe;
 pub mod pipeline;
 pub mod policy;
 pub mod portal;
+pub mod scrape;
 pub mod server;
 pub mod shared;
 pub mod status;

@@ -1,8 +1,11 @@
 //! What all cores and the control thread share.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
-use calendar::Clock;
+use calendar::{Clock, Timestamp};
 use ids::JournalId;
 use journal::Journal;
 use telemetry::Readiness;
@@ -13,6 +16,7 @@ use crate::{
     limits::{quota::Quotas, rate::RateLimits},
     listener::certificates::Certificates,
     metrics::Metrics,
+    observe::Observer,
     policy::PolicyInForce,
     upstream::tls::TlsConfigs,
 };
@@ -49,10 +53,14 @@ pub struct Shared {
     pub journal: Journal,
     /// How many connections each address has.
     pub addresses: Arc<Addresses>,
+    /// When the gateway was asked to stop.
+    pub draining_since: OnceLock<Timestamp>,
     /// Whether calls should be sent here.
     pub readiness: Readiness,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The access log and spans.
+    pub observer: Arc<Observer>,
 }
 
 impl Shared {

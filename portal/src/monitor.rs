@@ -64,6 +64,7 @@ pub async fn serve_metrics(app: App) -> Result<()> {
         .await
         .map_err(|error| Error::internal(anyhow::anyhow!("cannot listen on {address} (PORTAL_METRICS_LISTEN): {error}")))?;
     let registry = app.metrics.registry();
-    let router: Router = Router::new().route("/metrics", get(async move || telemetry::metrics::render(&registry)));
+    let router: Router =
+        Router::new().route("/metrics", get(async move |headers: axum::http::HeaderMap| telemetry::metrics::render(&registry, &headers)));
     axum::serve(listener, router).with_graceful_shutdown(app.shutdown.clone().cancelled_owned()).await.map_err(Error::internal)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     Router,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -71,7 +71,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(readiness: Readiness, registry: 
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || readiness.answer()))
-        .route("/metrics", get(async move || crate::metrics::render(&registry)))
+        .route("/metrics", get(async move |headers: HeaderMap| crate::metrics::render(&registry, &headers)))
 }
 
 #[cfg(test)]

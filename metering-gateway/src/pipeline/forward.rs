@@ -25,6 +25,7 @@ use super::{
 use crate::{
     core::Core,
     listener::Peer,
+    observe::trace::Trace,
     upstream::{RequestBody, UpstreamBody, body::BodyFault, caller::CallerBody},
 };
 
@@ -47,6 +48,8 @@ pub struct Call<'a> {
     pub key_place: KeyPlace,
     /// When the caller's time is over, if it says so.
     pub deadline: Option<Instant>,
+    /// The call's place in a trace.
+    pub trace: Trace,
 }
 
 /// Refuses a body that says that it has more than `max` bytes, before the call is admitted.
@@ -102,6 +105,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
         Err(failure) => return Err(fail(&exchange, failure)),
     };
     let body = outgoing.body().source().clone();
+    exchange.sent();
     let sent = match exchange.unless_ended(deadline, core.pool.send(&grant.upstream, outgoing)).await {
         Ok(sent) => sent,
         Err(Ended::Stopped(stop)) => return Err(fail(&exchange, Failure::Stopped(stop))),
@@ -159,7 +163,7 @@ fn rewrite(
     call: Call<'_>,
     upgrade: Option<HeaderValue>,
 ) -> Result<Request<RequestBody>, Failure> {
-    let Call { request, path, peer, request_id, key_place, .. } = call;
+    let Call { request, path, peer, request_id, key_place, trace, .. } = call;
     let (mut parts, body) = request.into_parts();
     let target = grant.route.target(&grant.upstream.base_path, path, parts.uri.query());
     let target = PathAndQuery::try_from(target).map_err(|error| Failure::internal(error.to_string()))?;
@@ -178,6 +182,7 @@ fn rewrite(
         wants_trailers: grant.route.wants_trailers,
     };
     headers::to_upstream(&mut parts.headers, &forwarded);
+    trace.to_upstream(&mut parts.headers);
     if let Some(options) = &grant.route.options {
         options.request_headers.apply(&mut parts.headers);
     }

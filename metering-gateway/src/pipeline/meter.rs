@@ -32,6 +32,8 @@ use super::{
 use crate::{
     core::Core,
     guard::lifeline::Lifeline,
+    metrics::Finished,
+    observe::Observation,
     policy::entries::Source,
     upstream::{Connection, UpstreamBody},
     usage::recorder::{self, Part},
@@ -128,6 +130,9 @@ struct State {
     /// The head of a gRPC answer holds its code, so that nothing follows it.
     has_code: bool,
     head: Option<(u16, AnsweredBy)>,
+    /// How long the upstream took to begin its answer.
+    upstream_time: Option<Duration>,
+    observed: Option<Observation>,
     period: Period,
     part_started: Instant,
     settled: bool,
@@ -135,11 +140,23 @@ struct State {
 
 impl Exchange {
     /// Opens an admitted exchange and registers it with its core.
-    pub fn open(core: &Rc<Core>, permit: Permit, digest: KeyDigest, is_grpc: bool) -> Self {
+    pub fn open(core: &Rc<Core>, permit: Permit, digest: KeyDigest, is_grpc: bool, observed: Option<Observation>) -> Self {
         let period = permit.period;
         let units = Units::new(&permit.grant.route);
         let part_started = permit.started;
-        let state = State { permit, digest, units, is_grpc, has_code: false, head: None, period, part_started, settled: false };
+        let state = State {
+            permit,
+            digest,
+            units,
+            is_grpc,
+            has_code: false,
+            head: None,
+            upstream_time: None,
+            observed,
+            period,
+            part_started,
+            settled: false,
+        };
         let open = Rc::new(Open {
             core: core.clone(),
             slot: Cell::new(0),
@@ -164,12 +181,24 @@ impl Exchange {
         Pulse(self.0.clone())
     }
 
+    /// The request goes to the upstream.
+    pub fn sent(&self) {
+        let state = self.0.state.borrow();
+        if let Some(observed) = &state.observed {
+            observed.sent(&state.permit.grant);
+        }
+    }
+
     /// The head of the answer is known.
     pub fn head(&self, status: StatusCode, answered_by: AnsweredBy, headers: &HeaderMap) {
         self.0.beat();
         let mut state = self.0.state.borrow_mut();
         state.head = Some((status.as_u16(), answered_by));
         if answered_by == AnsweredBy::Upstream {
+            state.upstream_time = Some(state.permit.started.elapsed());
+            if let Some(observed) = &state.observed {
+                observed.head(status.as_u16());
+            }
             if state.is_grpc
                 && let Some(code) = Code::read(headers)
             {
@@ -184,7 +213,11 @@ impl Exchange {
     /// Bytes of the answer's body were handed on.
     pub fn body_bytes(&self, count: usize) {
         self.0.beat();
-        self.0.state.borrow_mut().units.body_bytes += count as u64;
+        let mut state = self.0.state.borrow_mut();
+        state.units.body_bytes += count as u64;
+        if let Some(observed) = &state.observed {
+            observed.body_bytes(count);
+        }
     }
 
     /// Messages of a WebSocket or of a gRPC call were handed on.
@@ -316,7 +349,7 @@ impl Open {
         if std::mem::replace(&mut state.settled, true) {
             return;
         }
-        let State { permit, units, head, period, .. } = &mut *state;
+        let State { permit, units, head, period, upstream_time, observed, .. } = &mut *state;
         let (status, answered_by) = head.unwrap_or((CLIENT_CLOSED, AnsweredBy::Gateway));
         let billable = answered_by == AnsweredBy::Upstream && permit.grant.plan.billable.bills(status);
         let elapsed = permit.started.elapsed();
@@ -325,7 +358,10 @@ impl Open {
         recorder::finish(&self.core, permit, &part);
         permit.settle(&meters, billable);
         self.core.exchanges.remove(self.slot.get());
-        self.core.metrics.finished(status, answered_by, outcome, elapsed);
+        self.core.metrics.finished(&Finished { status, answered_by, outcome, elapsed, upstream_time: *upstream_time });
+        if let Some(observed) = observed.take() {
+            observed.ended(status, answered_by, outcome);
+        }
     }
 
     /// Writes an interim record of a long exchange and reserves anew what it used.

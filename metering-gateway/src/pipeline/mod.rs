@@ -33,6 +33,7 @@ use respond::{About, Failure};
 use crate::{
     core::Core,
     listener::Peer,
+    observe::{Observation, trace::Trace},
     policy::{entries::CompiledRoute, index::Index, router::Asked},
 };
 
@@ -41,11 +42,14 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
     let index = core.index();
     let now = core.now();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| core.request_id());
+    let (trace, observed) = core.shared.observer.begin(&core.trace_ids, &request, &request_id, &peer, now);
     if cors::is_preflight(request.method(), request.headers()) {
-        return cors::preflight(&index, &request);
+        let answer = cors::preflight(&index, &request);
+        observed.inspect(|observed| observed.answered(answer.status().as_u16()));
+        return answer;
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let found = Found::default();
+    let found = Found { route: OnceCell::new(), grant: OnceCell::new(), trace, observed };
     let is_grpc = grpc::is_call(&request);
     let mut request = Some(request);
     let answered = stages(&core, &index, &peer, &mut request, &request_id, now, &found).await;
@@ -54,6 +58,9 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
     }
     let mut answer = answered.unwrap_or_else(|failure| {
         core.metrics.failed(&failure);
+        if let Some(observed) = &found.observed {
+            observed.problem(failure.slug());
+        }
         let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url, is_grpc };
         failure.into_response(about)
     });
@@ -64,14 +71,19 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
     if let Some(origin) = &origin {
         cors::open_to(origin, &index.settings, found.route.get().and_then(|route| route.cors()), answer.headers_mut());
     }
+    if let Some(observed) = &found.observed {
+        observed.answered(answer.status().as_u16());
+    }
     answer
 }
 
 /// What the stages found out of a call, for the answer to it, whichever stage gives it.
-#[derive(Default)]
 struct Found<'a> {
     route: OnceCell<&'a CompiledRoute>,
     grant: OnceCell<Rc<Grant>>,
+    trace: Trace,
+    /// What will be told of the call, if anything will.
+    observed: Option<Observation>,
 }
 
 /// Route, authenticate, admit, forward, meter. What was found is left in `found` even when a later stage fails, and a request that was not forwarded
@@ -101,7 +113,13 @@ async fn stages<'a>(
     }
     let route = routed?;
     found.route.get_or_init(|| route);
+    if let Some(observed) = &found.observed {
+        observed.route(route);
+    }
     let caller = api_key::authenticate(index, request.headers(), now, &core.metrics)?;
+    if let Some(observed) = &found.observed {
+        observed.key(caller.key);
+    }
     let grant = core.grants.get(core, index, caller.key, route, now)?;
     let grant = found.grant.get_or_init(|| grant);
     forward::check_length(route.max_request_body_bytes(config.max_request_body_bytes), request.headers())?;
@@ -110,8 +128,8 @@ async fn stages<'a>(
     let permit = admit::admit(core, grant.clone(), place, now).await?;
     let is_grpc = grpc::is_call(request);
     let deadline = if is_grpc { grpc::deadline(request.headers()) } else { None };
-    let exchange = meter::Exchange::open(core, permit, caller.digest, is_grpc);
+    let exchange = meter::Exchange::open(core, permit, caller.digest, is_grpc, found.observed.clone());
     let request = unread.take().ok_or_else(|| Failure::internal("a call was answered twice"))?;
-    let call = forward::Call { request, path: &path, peer, request_id, key_place: caller.place, deadline };
+    let call = forward::Call { request, path: &path, peer, request_id, key_place: caller.place, deadline, trace: found.trace };
     forward::forward(core, grant, exchange, call).await
 }

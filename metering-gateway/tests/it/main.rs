@@ -7,6 +7,7 @@ mod drain;
 mod forwarding;
 mod lifecycle;
 mod listener;
+mod observe;
 mod quota;
 mod routes;
 mod streaming;
