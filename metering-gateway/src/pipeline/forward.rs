@@ -90,7 +90,6 @@ pub async fn discard(request: Request<Incoming>) {
 /// When the upstream gave no answer.
 pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, call: Call<'_>) -> Result<Response<AnswerBody>, Failure> {
     let mut call = call;
-    let request_id = call.request_id;
     let deadline = call.deadline;
     let is_extended = http2::is_websocket(&call.request);
     // HTTP/2 knows no upgrade to an upstream; a server may always decline one.
@@ -116,12 +115,12 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
             exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             match (switches, from_caller) {
-                (true, Some(from_caller)) => Ok(edited(grant, switch(answer, from_caller, exchange, request_id))),
+                (true, Some(from_caller)) => Ok(edited(grant, switch(answer, from_caller, exchange))),
                 // Nobody asked for a switch, so nobody could speak the new protocol.
                 (true, None) => Err(fail(&exchange, Failure::internal("the upstream switched protocols unasked"))),
                 (false, _) => {
                     let (mut parts, body) = answer.into_parts();
-                    headers::to_caller(&mut parts.headers, request_id, false);
+                    headers::to_caller(&mut parts.headers, false);
                     parts.version = Version::default();
                     let body = MeteredBody::new(body, exchange, connection, deadline);
                     Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
@@ -176,7 +175,7 @@ fn rewrite(
         identity: &grant.identity,
         request_id,
         origin: Origin { peer, trusted_hops: core.shared.config.trusted_proxy_hops, host, prefix: grant.route.prefix() },
-        authority: &grant.upstream.authority,
+        authority: &grant.host,
         key_place,
         upgrade,
         wants_trailers: grant.route.wants_trailers,
@@ -196,11 +195,11 @@ fn rewrite(
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.
-fn switch(mut answer: Response<UpstreamBody>, caller: OnUpgrade, exchange: Exchange, request_id: &HeaderValue) -> Response<AnswerBody> {
+fn switch(mut answer: Response<UpstreamBody>, caller: OnUpgrade, exchange: Exchange) -> Response<AnswerBody> {
     let is_websocket = answer.headers().get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();
-    headers::to_caller(&mut parts.headers, request_id, true);
+    headers::to_caller(&mut parts.headers, true);
     parts.version = Version::default();
     tokio::task::spawn_local(tunnel::run(caller, upstream, exchange, is_websocket));
     Response::from_parts(parts, AnswerBody::empty())

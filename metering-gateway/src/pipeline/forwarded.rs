@@ -83,6 +83,9 @@ fn is_scheme(value: &HeaderValue) -> bool {
 pub fn remove_claims(headers: &mut HeaderMap) {
     const PREFIX: &[u8] = b"x-forwarded-";
     let claims = |name: &&HeaderName| {
+        if **name == header::FORWARDED || **name == X_REAL_IP {
+            return true;
+        }
         let name = name.as_str().as_bytes();
         name.first() == Some(&b'x')
             && name.len() > PREFIX.len()
@@ -90,8 +93,6 @@ pub fn remove_claims(headers: &mut HeaderMap) {
     };
     let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
     claimed.into_iter().for_each(|name| _ = headers.remove(name));
-    headers.remove(header::FORWARDED);
-    headers.remove(X_REAL_IP);
 }
 
 #[cfg(test)]

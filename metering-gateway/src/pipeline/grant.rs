@@ -41,6 +41,8 @@ pub struct Grant {
     pub plan: Arc<CompiledPlan>,
     /// Where calls go.
     pub upstream: Arc<Upstream>,
+    /// The same, as `Host` has it.
+    pub host: HeaderValue,
     /// Rate limits that apply.
     pub limits: Vec<AppliedLimit>,
     /// `RateLimit-Policy`; absent where there is no limit.
@@ -158,6 +160,7 @@ impl Grant {
             route: route.clone(),
             subscription: subscription.clone(),
             plan: plan.clone(),
+            host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| Failure::internal(error.to_string()))?,
             upstream,
             limits,
             policy_header,

@@ -4,7 +4,7 @@ use gateway_control::{
     credential,
     headers::{API_KEY, APPLICATION, IDENTITY_PREFIX, MODE, NAMESPACE, PLAN, REQUEST_ID, SUBSCRIPTION},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     forwarded::{self, Origin},
@@ -14,7 +14,24 @@ use super::{
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY);
-const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
+/// The call's id.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
+const X_NAMESPACE: HeaderName = HeaderName::from_static(NAMESPACE);
+const X_APPLICATION: HeaderName = HeaderName::from_static(APPLICATION);
+const X_SUBSCRIPTION: HeaderName = HeaderName::from_static(SUBSCRIPTION);
+const X_PLAN: HeaderName = HeaderName::from_static(PLAN);
+const X_MODE: HeaderName = HeaderName::from_static(MODE);
+/// What is always between two neighbours (RFC 9110, 7.6.1).
+static HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
 
 /// Where a caller's credential stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +52,7 @@ pub struct Forwarded<'a> {
     /// Where the call came from.
     pub origin: Origin<'a>,
     /// The upstream, as `Host` has it.
-    pub authority: &'a Authority,
+    pub authority: &'a HeaderValue,
     /// Where the credential stood, which is removed.
     pub key_place: KeyPlace,
     /// The protocol that the caller asked to switch to; kept, with `Connection: upgrade`.
@@ -46,16 +63,20 @@ pub struct Forwarded<'a> {
 
 /// Brings a caller's headers into the form for the upstream.
 pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
-    let accepts_trailers = headers.get_all(header::TE).iter().any(|te| mentions(te, "trailers"));
+    // Most calls have none of these, which one look at the names tells at a fraction of what looking each of them up would cost.
+    let has_rare = headers.keys().any(|name| [&header::TE, &header::AUTHORIZATION, &header::EXPECT].contains(&name));
+    let accepts_trailers = has_rare && headers.get_all(header::TE).iter().any(|te| mentions(te, "trailers"));
     remove_hop_by_hop(headers);
     remove_identity(headers);
     headers.remove(X_API_KEY);
-    // A caller may send its key in both places: it stays here, while a credential of the upstream's own passes.
-    if forwarded.key_place == KeyPlace::Authorization || holds_key(headers) {
-        headers.remove(header::AUTHORIZATION);
+    if has_rare {
+        // A caller may send its key in both places: it stays here, while a credential of the upstream's own passes.
+        if forwarded.key_place == KeyPlace::Authorization || holds_key(headers) {
+            headers.remove(header::AUTHORIZATION);
+        }
+        // The gateway has answered the expectation by reading the body.
+        headers.remove(header::EXPECT);
     }
-    // The gateway has answered the expectation by reading the body.
-    headers.remove(header::EXPECT);
     if accepts_trailers || forwarded.wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -64,17 +85,18 @@ pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
         headers.insert(header::UPGRADE, protocol.clone());
     }
     forwarded::put(headers, &forwarded.origin);
-    if let Ok(host) = HeaderValue::from_str(forwarded.authority.as_str()) {
-        headers.insert(header::HOST, host);
-    }
+    headers.insert(header::HOST, forwarded.authority.clone());
     let identity = forwarded.identity;
-    let mut put = |name: &'static str, value: &HeaderValue| _ = headers.insert(HeaderName::from_static(name), value.clone());
-    put(NAMESPACE, &identity.namespace);
-    put(APPLICATION, &identity.application);
-    put(SUBSCRIPTION, &identity.subscription);
-    put(PLAN, &identity.plan);
-    put(MODE, &identity.mode);
-    put(REQUEST_ID, forwarded.request_id);
+    for (name, value) in [
+        (X_NAMESPACE, &identity.namespace),
+        (X_APPLICATION, &identity.application),
+        (X_SUBSCRIPTION, &identity.subscription),
+        (X_PLAN, &identity.plan),
+        (X_MODE, &identity.mode),
+        (X_REQUEST_ID, forwarded.request_id),
+    ] {
+        headers.insert(name, value.clone());
+    }
 }
 
 /// Takes out of a caller's trailers what may not stand there (RFC 9110, 6.5.1) and what is the gateway's to say: an upstream that adds trailers to its
@@ -92,14 +114,13 @@ pub fn trailers_to_upstream(trailers: &mut HeaderMap) {
 }
 
 /// Brings an upstream's headers into the form for the caller. A switch of protocols keeps what it says about the switch.
-pub fn to_caller(headers: &mut HeaderMap, request_id: &HeaderValue, switches: bool) {
-    let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| switches);
+pub fn to_caller(headers: &mut HeaderMap, switches: bool) {
+    let upgrade = if switches { headers.get(header::UPGRADE).cloned() } else { None };
     remove_hop_by_hop(headers);
     if let Some(protocol) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
-    headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
 /// The caller's id for the call, if it is short and plain; it is then kept through the whole chain.
@@ -125,6 +146,9 @@ fn carries_http(protocol: &HeaderValue) -> bool {
 
 /// RFC 9110, 7.6.1: what `Connection` names, and what is always between two neighbours.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -135,11 +159,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .collect();
         named.into_iter().for_each(|name| _ = headers.remove(name));
     }
-    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
-        headers.remove(name);
-    }
-    headers.remove(header::PROXY_AUTHENTICATE);
-    headers.remove(header::PROXY_AUTHORIZATION);
+    HOP_BY_HOP.iter().for_each(|name| _ = headers.remove(name));
 }
 
 /// Whether `authorization` holds a credential of ours.

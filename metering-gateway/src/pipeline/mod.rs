@@ -26,7 +26,7 @@ use authenticate::api_key;
 use body::AnswerBody;
 use calendar::Timestamp;
 use grant::Grant;
-use http::{HeaderName, HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use respond::{About, Failure};
 
@@ -67,7 +67,7 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
     if let Some(grant) = found.grant.get() {
         respond::put_limits(&mut answer, grant, grant.limit_header(&core, now));
     }
-    answer.headers_mut().insert(HeaderName::from_static(gateway_control::headers::REQUEST_ID), request_id);
+    answer.headers_mut().insert(headers::X_REQUEST_ID, request_id);
     if let Some(origin) = &origin {
         cors::open_to(origin, &index.settings, found.route.get().and_then(|route| route.cors()), answer.headers_mut());
     }

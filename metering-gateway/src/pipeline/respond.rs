@@ -330,13 +330,13 @@ impl Failure {
     }
 }
 
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static(gateway_control::headers::RATE_LIMIT_POLICY);
+const RATE_LIMIT: HeaderName = HeaderName::from_static(gateway_control::headers::RATE_LIMIT);
+
 /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), on every answer to a caller whose plan is known.
 pub fn put_limits(answer: &mut Response<AnswerBody>, grant: &Rc<Grant>, limit: Option<HeaderValue>) {
     let headers = answer.headers_mut();
-    for (name, value) in
-        [(gateway_control::headers::RATE_LIMIT_POLICY, grant.policy_header.clone()), (gateway_control::headers::RATE_LIMIT, limit)]
-    {
-        let name = HeaderName::from_static(name);
+    for (name, value) in [(RATE_LIMIT_POLICY, grant.policy_header.clone()), (RATE_LIMIT, limit)] {
         match value {
             Some(value) => _ = headers.insert(name, value),
             None => _ = headers.remove(name),
