@@ -1,6 +1,6 @@
 # Each target is one line that calls the real tool. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help assets up test lint fmt openapi sqlx-prepare bench soak
+.PHONY: help assets up test lint fmt openapi sqlx-prepare bench bench-peers soak
 # Queries are checked against .sqlx/ wherever DATABASE_URL points, so that building never needs a database.
 export SQLX_OFFLINE ?= true
 WITH_POSTGRES = cargo run --quiet --package local-postgres --bin with-postgres --
@@ -36,6 +36,9 @@ sqlx-prepare: ## Write .sqlx/ from the queries in the code and the migrations
 
 bench: ## Criterion benches of the crates
 	cargo bench --workspace
+
+bench-peers: ## The gateway beside HAProxy, nginx, Envoy (if ENVOY names one) and a relay, and at scale; writes benches/README.md
+	scripts/setup bench && cargo build --profile dist --package metering-gateway --package loadtest --bins && $${CARGO_TARGET_DIR:-target}/dist/loadtest all
 
 soak: assets ## The tests with a hundred times the random cases
 	scripts/setup test && cargo build $(BINS) && PROPTEST_CASES=25600 $(WITH_POSTGRES) cargo nextest run --workspace --profile soak

@@ -7,11 +7,16 @@ mod peers;
 mod portal;
 mod process;
 mod relay;
+mod report;
 mod runs;
 mod scale;
 mod world;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -35,12 +40,22 @@ struct Arguments {
 enum What {
     /// One proxy job on each peer, throughput, CPU and latency.
     Peers,
+    /// The journal's cost.
+    Journal,
     /// One key that everybody uses, over all cores.
     HotKey,
     /// A million keys: start, memory, throughput, changes of policy.
     Scale,
     /// Memory of idle connections.
     Idle,
+    /// Everything, then the report.
+    All,
+    /// Writes what was found into a page.
+    Report {
+        /// The page.
+        #[arg(default_value = "benches/README.md")]
+        page: PathBuf,
+    },
     /// The relay: the floor for any proxy.
     Relay {
         /// Where to listen.
@@ -64,9 +79,19 @@ fn main() -> anyhow::Result<()> {
     let bench = runs::Bench::new(Duration::from_secs(arguments.seconds), arguments.rounds, &arguments.results)?;
     match arguments.what {
         What::Peers => bench.peers(),
+        What::Journal => bench.journal(),
         What::HotKey => bench.hot_key(),
         What::Scale => bench.scale(),
         What::Idle => bench.idle(),
+        What::All => {
+            bench.peers()?;
+            bench.journal()?;
+            bench.hot_key()?;
+            bench.scale()?;
+            bench.idle()?;
+            report::write(&bench.results, Path::new("benches/README.md"))
+        }
+        What::Report { page } => report::write(&bench.results, &page),
         What::Serve { keys } => bench.serve(keys),
         What::Relay { .. } => unreachable!("handled above"),
     }

@@ -1,6 +1,6 @@
 //! What parts of the gateway cost: the journal, one hot key over all cores, idle connections.
 
-use std::{net::TcpStream, time::Duration};
+use std::{net::TcpStream, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,19 @@ pub struct HotKey {
     pub spread_cpu_micros: f64,
     /// With one key.
     pub hot_cpu_micros: f64,
+}
+
+/// What the journal costs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JournalCost {
+    /// Microseconds of processor time a request: everything on.
+    pub on_cpu_micros: f64,
+    /// With a journal that is full, so that calls are served without records.
+    pub off_cpu_micros: f64,
+    /// Requests a second: everything on.
+    pub on_per_second: f64,
+    /// With a journal that is full.
+    pub off_per_second: f64,
 }
 
 /// Memory of idle connections.
@@ -71,6 +84,37 @@ impl Bench {
         };
         say(&format!("{found:#?}"));
         self.keep("hot-key", &found)
+    }
+
+    /// Everything on, and beside it the same gateway with a journal that is full: no records, no segments, nothing to ship.
+    ///
+    /// # Errors
+    /// When something does not start or cannot be measured.
+    pub fn journal(&self) -> anyhow::Result<()> {
+        let folder = self.folder.path();
+        let upstream = peers::upstream(folder, &self.cores)?;
+        let world = World { size: PEERS, upstream: upstream.address };
+        let load = Load::new(folder, &world, &self.cores)?;
+        let (portal, silent) = (MockPortal::start(world)?, MockPortal::start(world)?);
+        silent.state.refuses_usage.store(true, Relaxed);
+        let full = ["--on-full", "serve_unbilled", "--segment-size-bytes", "65536", "--disk-bound-bytes", "1048576"];
+        let (on, off) = (self.gateway("on", &portal, &[])?, self.gateway("off", &silent, &full)?);
+        for gateway in [&on, &off] {
+            load.closed_loop(&gateway.process, CONNECTIONS, Duration::from_secs(2))?;
+        }
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            with.push(load.closed_loop(&on.process, CONNECTIONS, self.duration)?);
+            without.push(load.closed_loop(&off.process, CONNECTIONS, self.duration)?);
+        }
+        let found = JournalCost {
+            on_cpu_micros: median(&with, |run| run.cpu_micros),
+            off_cpu_micros: median(&without, |run| run.cpu_micros),
+            on_per_second: median(&with, |run| run.per_second),
+            off_per_second: median(&without, |run| run.per_second),
+        };
+        say(&format!("{found:#?}"));
+        self.keep("journal", &found)
     }
 
     /// Memory of connections on which nothing happens, after one call on each.

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -62,6 +62,8 @@ pub struct Portal {
     pub changes_per_second: AtomicU64,
     /// Changes that were sent.
     pub changed: AtomicU64,
+    /// Usage is refused, as by a portal that is away.
+    pub refuses_usage: AtomicBool,
     /// Calls that usage batches told of.
     pub calls: AtomicU64,
     feeds: AtomicU64,
@@ -80,6 +82,7 @@ impl MockPortal {
             world,
             changes_per_second: AtomicU64::new(0),
             changed: AtomicU64::new(0),
+            refuses_usage: AtomicBool::new(false),
             calls: AtomicU64::new(0),
             feeds: AtomicU64::new(0),
         });
@@ -177,6 +180,9 @@ impl Portal {
 }
 
 async fn usage(State(portal): State<Arc<Portal>>, body: Bytes) -> Response {
+    if portal.refuses_usage.load(Relaxed) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let Ok(batch) = serde_json::from_slice::<UsageBatch>(&body) else { return StatusCode::BAD_REQUEST.into_response() };
     let meter: MeterId = World::meter();
     let calls: u64 = batch.rows.iter().filter(|row| row.key.meter == meter).map(|row| row.count).sum();

@@ -1,0 +1,122 @@
+//! The page with the results.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    parts::{HotKey, Idle, JournalCost},
+    runs::Peers,
+    scale::Scale,
+};
+
+const HEAD: &str = "# The gateway beside its peers\n\n\
+    Written by `make bench-peers`; do not edit. Each proxy has one thread on one core of its own, the upstream (nginx, 1 KiB answers) another, the load the rest.\n\
+    The job: find an API key among 10,000 in the product's key format, hold it to its own rate limit, count the call for it, say upstream who calls, forward over\n\
+    kept connections. The gateway has everything on: key check and digest look-up, plan check, GCRA of the key, hard quota of the subscription by leases from a (mock)\n\
+    portal, a journal record, metrics, `RateLimit` fields, trace context; and its process ships its usage meanwhile. `relay` parses nothing: it is the floor.\n\n\
+    Machines differ and are shared: quote ratios. *CPU* is the proxy process's own user and system time a request, and moves least with noisy neighbours.\n";
+
+/// Writes the page from what the measurements kept.
+///
+/// # Errors
+/// When a result is missing, or the disk refuses.
+pub fn write(results: &Path, page: &Path) -> anyhow::Result<()> {
+    let mut text = HEAD.to_owned();
+    let peers = peers(&mut text, &read(results, "peers")?);
+    parts(&mut text, &read(results, "journal")?, &read(results, "hot-key")?);
+    scale(&mut text, &read(results, "scale")?);
+    idle(&mut text, &read(results, "idle")?);
+    peers?;
+    fs::write(page, text).with_context(|| format!("cannot write {}", page.display()))
+}
+
+fn read<T: DeserializeOwned>(results: &Path, name: &str) -> anyhow::Result<T> {
+    let path = results.join(name).with_extension("json");
+    let json = fs::read_to_string(&path).with_context(|| format!("{} is missing: run the measurement", path.display()))?;
+    Ok(serde_json::from_str(&json)?)
+}
+
+fn peers(text: &mut String, peers: &Peers) -> anyhow::Result<()> {
+    let find = |name: &str| peers.rows.iter().find(|row| row.name == name).with_context(|| format!("{name} was not measured"));
+    let (relay, haproxy, gateway) = (find("relay")?, find("haproxy")?, find("gateway")?);
+    let mut rows: Vec<_> = peers.rows.iter().collect();
+    rows.sort_by(|one, other| one.cpu_micros.total_cmp(&other.cpu_micros));
+    line(text, "## Peers\n");
+    line(
+        text,
+        &format!(
+            "{} cores. Latencies in microseconds, open loop at {} requests a second (half of HAProxy's most).\n",
+            peers.cores, peers.rate
+        ),
+    );
+    line(text, "| proxy | requests/s | x HAProxy | CPU µs/request | x relay | x HAProxy | core busy | p50 | p99 | p99.9 | errors |");
+    line(text, "|---|---|---|---|---|---|---|---|---|---|---|");
+    for row in rows {
+        let rates = format!("{:.0} | {:.2}", row.per_second, row.per_second / haproxy.per_second);
+        let cpu = format!("{:.1} | {:.2} | {:.2}", row.cpu_micros, row.cpu_micros / relay.cpu_micros, row.cpu_micros / haproxy.cpu_micros);
+        let latencies = format!("{} | {} | {}", row.p50, row.p99, row.p999);
+        line(text, &format!("| {} | {rates} | {cpu} | {:.0} % | {latencies} | {} |", row.name, row.busy * 100.0, row.errors));
+    }
+    line(text, "\n| target | measured | |\n|---|---|---|");
+    let mut target =
+        |what: &str, measured: String, met: bool| line(text, &format!("| {what} | {measured} | {} |", if met { "met" } else { "not met" }));
+    let throughput = gateway.per_second / haproxy.per_second;
+    target("throughput at least 1.10 x HAProxy", format!("{throughput:.2}"), throughput >= 1.10);
+    let cpu = gateway.cpu_micros / relay.cpu_micros;
+    target("CPU a request at most 1.5 x the relay", format!("{cpu:.2}"), cpu <= 1.5);
+    target("p99 no worse than HAProxy's", format!("{} / {}", gateway.p99, haproxy.p99), gateway.p99 <= haproxy.p99);
+    target("p99.9 no worse than HAProxy's", format!("{} / {}", gateway.p999, haproxy.p999), gateway.p999 <= haproxy.p999);
+    Ok(())
+}
+
+fn parts(text: &mut String, journal: &JournalCost, hot: &HotKey) {
+    line(text, "\n## The journal, and one hot key\n");
+    let cost = journal.on_cpu_micros - journal.off_cpu_micros;
+    line(
+        text,
+        &format!(
+            "Journal on and full (calls served without records), in turns: {:.1} and {:.1} µs a request. Recording, sealing, folding and shipping cost {cost:.1} µs, {:.0} %.\n",
+            journal.on_cpu_micros,
+            journal.off_cpu_micros,
+            cost / journal.on_cpu_micros * 100.0
+        ),
+    );
+    let share = hot.hot_per_second / hot.spread_per_second * 100.0;
+    line(
+        text,
+        &format!(
+            "One key over {} cores: {share:.0} % of the throughput of 10,000 keys (target: 80 %), {:.1} against {:.1} µs a request.",
+            hot.cores, hot.hot_cpu_micros, hot.spread_cpu_micros
+        ),
+    );
+}
+
+fn scale(text: &mut String, scale: &Scale) {
+    line(text, &format!("\n## {} keys, {} routes\n", scale.keys, scale.routes));
+    line(text, "| | measured | target |\n|---|---|---|");
+    let mut row = |what: &str, measured: String, target: &str| line(text, &format!("| {what} | {measured} | {target} |"));
+    row("start from the cached policy, process to ready", format!("{:.2} s", scale.start_millis as f64 / 1e3), "3 s");
+    let each = |rss: u64| rss.saturating_sub(scale.rss_empty) as f64 / scale.keys as f64;
+    row("resident memory a key, after that start", format!("{:.0} B", each(scale.rss)), "250 B");
+    row("the same after a run over all keys with their limits, leases and usage", format!("{:.0} B", each(scale.rss_used)), "");
+    let share = scale.per_second / scale.small_per_second;
+    row("throughput against 10,000 keys", format!("{:.0} %", share * 100.0), "90 %");
+    row("CPU a request, 10,000 keys and all", format!("{:.1} and {:.1} µs", scale.small_cpu_micros, scale.cpu_micros), "");
+    let (quiet, changing) = (scale.quiet, scale.changing);
+    row("p50, p99, p99.9 at half the rate, quiet policy", format!("{}, {}, {} µs", quiet.p50, quiet.p99, quiet.p999), "");
+    let with = format!("the same with {} policy changes meanwhile (1,000 a second)", scale.changes);
+    row(&with, format!("{}, {}, {} µs", changing.p50, changing.p99, changing.p999), "not moved");
+}
+
+fn idle(text: &mut String, idle: &Idle) {
+    line(text, "\n## Idle connections\n");
+    let rows: Vec<_> = idle.rows.iter().map(|(name, bytes)| format!("{name} {:.1} KiB", *bytes as f64 / 1024.0)).collect();
+    line(text, &format!("Resident memory of each of {} connections that rest after one call: {}.", idle.connections, rows.join(", ")));
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
