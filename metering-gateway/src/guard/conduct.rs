@@ -39,7 +39,7 @@ impl Conduct {
     pub fn begin(&self) -> OpenCall {
         self.0.asked.set(self.0.asked.get() + 1);
         self.0.open.set(self.0.open.get() + 1);
-        OpenCall { conduct: self.clone(), ended: false }
+        OpenCall { conduct: self.clone(), ended: false, is_own: false }
     }
 
     /// Whether the connection had no call since this was last asked, and has none now.
@@ -68,14 +68,25 @@ impl Conduct {
 pub struct OpenCall {
     conduct: Conduct,
     ended: bool,
+    /// The answer is the gateway's own: it cost nothing but itself, so it does not matter whether it is taken.
+    is_own: bool,
+}
+
+impl OpenCall {
+    /// The whole answer was handed to the HTTP layer, or it will never be whole.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.conduct.0.open.set(self.conduct.0.open.get() - 1);
+        }
+    }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.conduct.0.open.set(self.conduct.0.open.get() - 1);
-        if !self.ended {
+        if !self.ended && !self.is_own {
             self.conduct.cancel();
         }
+        self.end();
     }
 }
 
@@ -89,8 +100,10 @@ pub struct WatchedBody {
 impl WatchedBody {
     /// Watches the answer of a call.
     pub fn new(inner: AnswerBody, mut call: OpenCall) -> Self {
-        // An answer of the gateway's own cost nothing but itself, so it does not matter whether it is taken.
-        call.ended = inner.is_end_stream() || matches!(inner, AnswerBody::Own(_));
+        call.is_own = matches!(inner, AnswerBody::Own(_));
+        if inner.is_end_stream() {
+            call.end();
+        }
         Self { inner, call }
     }
 }
@@ -103,9 +116,9 @@ impl Body for WatchedBody {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         match &polled {
             // What the upstream or the gateway broke off is not the caller's doing.
-            Poll::Ready(None | Some(Err(_))) => self.call.ended = true,
-            Poll::Ready(Some(Ok(_))) => self.call.ended |= self.inner.is_end_stream(),
-            Poll::Pending => (),
+            Poll::Ready(None | Some(Err(_))) => self.call.end(),
+            Poll::Ready(Some(Ok(_))) if self.inner.is_end_stream() => self.call.end(),
+            _ => (),
         }
         polled
     }

@@ -51,6 +51,7 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
     let origin = request.headers().get(header::ORIGIN).cloned();
     let found = Found { route: OnceCell::new(), grant: OnceCell::new(), trace, observed };
     let is_grpc = grpc::is_call(&request);
+    let is_http1 = request.version() <= Version::HTTP_11;
     let mut request = Some(request);
     let answered = stages(&core, &index, &peer, &mut request, &request_id, now, &found).await;
     if let Some(unread) = request {
@@ -62,7 +63,13 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) 
             observed.problem(failure.slug());
         }
         let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url, is_grpc };
-        failure.into_response(about)
+        // What follows an ambiguous request on its connection may be a part of it (RFC 9112, 6.1).
+        let is_last = is_http1 && matches!(failure, Failure::Malformed(_));
+        let mut answer = failure.into_response(about);
+        if is_last {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
     });
     if let Some(grant) = found.grant.get() {
         respond::put_limits(&mut answer, grant, grant.limit_header(&core, now));

@@ -11,6 +11,9 @@ pub enum PathError {
     /// `.` or `..`, plain or encoded.
     #[error("the path has a `.` or `..` segment")]
     Dot,
+    /// What would be a slash, a dot or a control character if it were decoded twice.
+    #[error("the path has a percent-encoding that is encoded again")]
+    Twice,
     /// Two slashes in a row: some servers take them for one.
     #[error("the path has an empty segment (`//`)")]
     EmptySegment,
@@ -42,7 +45,8 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
     while let Some(segment) = segments.next() {
         match segment {
             "" if segments.peek().is_some() => return Err(PathError::EmptySegment),
-            "." | ".." => return Err(PathError::Dot),
+            // Some servers take what follows a semicolon for parameters of the segment.
+            _ if matches!(segment.split(';').next(), Some("." | "..")) => return Err(PathError::Dot),
             _ if segment.contains('\\') => return Err(PathError::Slash),
             _ => (),
         }
@@ -72,6 +76,7 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
         hex::decode_to_slice(digits, &mut byte).map_err(|_| PathError::Encoding)?;
         match byte[0] {
             b'/' | b'\\' => return Err(PathError::Slash),
+            b'%' if hides(&bytes[at + 3..]) => return Err(PathError::Twice),
             0..=0x1f | 0x7f => return Err(PathError::Control),
             plain if plain.is_ascii_alphanumeric() || b"-._~".contains(&plain) => out.push(char::from(plain)),
             other => {
@@ -84,6 +89,14 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
     }
     std::str::from_utf8(&decoded).map_err(|_| PathError::Encoding)?;
     Ok(out)
+}
+
+/// Whether the two digits after an encoded percent sign would, decoded once more, give what a path must not have: some servers decode twice.
+fn hides(rest: &[u8]) -> bool {
+    let mut byte = [0];
+    rest.get(..2).is_some_and(|digits| {
+        hex::decode_to_slice(digits, &mut byte).is_ok() && matches!(byte[0], b'/' | b'\\' | b'.' | b'%' | 0..=0x1f | 0x7f)
+    })
 }
 
 /// The path and query for the upstream: the prefix is taken off, the upstream's base path put on, the query kept.
@@ -125,6 +138,13 @@ mod tests {
             ("/a%ff", PathError::Encoding),
             ("/é", PathError::Encoding),
             ("/a%00", PathError::Control),
+            ("/a%252fb", PathError::Twice),
+            ("/a%255Cb", PathError::Twice),
+            ("/%252e%252e/b", PathError::Twice),
+            ("/a%25252fb", PathError::Twice),
+            ("/a%2500", PathError::Twice),
+            ("/..;/b", PathError::Dot),
+            ("/.;x=1/b", PathError::Dot),
             ("*", PathError::NotAPath),
             ("", PathError::NotAPath),
         ];
@@ -135,8 +155,17 @@ mod tests {
 
     #[test]
     fn one_resource_has_one_form() {
-        let cases =
-            [("/", "/"), ("/a/", "/a/"), ("/p%65ts", "/pets"), ("/caf%c3%a9", "/caf%C3%A9"), ("/a%20b", "/a%20b"), ("/a:b", "/a:b")];
+        let cases = [
+            ("/", "/"),
+            ("/a/", "/a/"),
+            ("/p%65ts", "/pets"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/a%20b", "/a%20b"),
+            ("/a:b", "/a:b"),
+            ("/100%25", "/100%25"),
+            ("/5%25of", "/5%25of"),
+            ("/a;b=..", "/a;b=.."),
+        ];
         for (path, form) in cases {
             assert_eq!(normalize(path).as_deref(), Ok(form), "{path}");
         }

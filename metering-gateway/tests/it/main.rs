@@ -5,6 +5,7 @@ mod harness;
 mod admission;
 mod drain;
 mod forwarding;
+mod hostile;
 mod lifecycle;
 mod listener;
 mod observe;

@@ -1,0 +1,139 @@
+//! Callers that send slowly, or do not read.
+
+use super::*;
+
+fn short(config: &mut Config) {
+    config.head_timeout = Duration::from_millis(500);
+    config.body_timeout = Duration::from_millis(500);
+    config.read_timeout = Duration::from_millis(700);
+    config.idle_timeout = Duration::from_millis(700);
+    config.keep_alive_timeout = Duration::from_millis(500);
+}
+
+#[tokio::test]
+async fn heads_that_trickle_are_cut_off() {
+    let (stage, _upstream) = calm_stage(short).await;
+    let bystander = Bystander::start(&stage);
+    let attackers = (0..100).map(|_| async {
+        let mut raw = Raw::connect(&stage).await;
+        raw.send("GET /weather/v1/echo HTTP/1.1\r\nhost: g\r\n").await;
+        let deadline = tokio::time::Instant::now() + SOON;
+        // A field now and then does not buy time.
+        while raw.send("x: y\r\n").await {
+            assert!(tokio::time::Instant::now() < deadline, "the head may take as long as it likes");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    futures_util::future::join_all(attackers).await;
+    becomes(&stage, "connections", |open| open <= 1).await;
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_that_trickle_get_408_and_are_recorded_as_the_callers() {
+    let (mut stage, upstream) = stage(|_| vec![Act::Hang], short).await;
+    let bystander = Bystander::start(&stage);
+    let key = stage.world.live.reveal().to_owned();
+    for (framing, piece) in [("content-length: 100000", "x"), ("transfer-encoding: chunked", "1\r\nx\r\n"), ("content-length: 100000", "")]
+    {
+        let mut raw = Raw::connect(&stage).await;
+        raw.send(format!("POST /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n{framing}\r\n\r\n")).await;
+        let (mut reading, mut writing) = raw.0.into_split();
+        let trickle = tokio::spawn(async move {
+            while writing.write_all(piece.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let mut answer = vec![0; 4_096];
+        let read = timeout(SOON, reading.read(&mut answer)).await.expect("an answer soon").expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("urn:tollkeeper:problem:body-too-slow"), "{framing}: {answer}");
+        drop(reading);
+        trickle.abort();
+    }
+    let rows = hostile_rows(&mut stage, 3).await;
+    assert!(rows.iter().all(|row| row.key.status == 408 && row.incomplete == row.count), "{rows:?}");
+    assert_eq!(upstream.targets().iter().filter(|target| target.contains("/any/x")).count(), 3);
+    becomes(&stage, "open_calls", |open| open <= 1).await;
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_upload_that_moves_is_not_the_upstreams_fault() {
+    // Longer than the upstream may take for its first byte, and than the body's patience.
+    let (stage, _upstream) = stage(|_| vec![Act::Hang], short).await;
+    let key = stage.world.live.reveal().to_owned();
+    let mut raw = Raw::connect(&stage).await;
+    let piece = "x".repeat(20_000);
+    raw.send(format!("POST /weather/v1/echo HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\ncontent-length: 200000\r\n\r\n")).await;
+    for _ in 0..10 {
+        assert!(raw.send(&piece).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(statuses(&raw.answer().await), [200]);
+    stage.gateway.stop().await;
+}
+
+/// An answer that is larger than all buffers on its way.
+fn flood(_: &str) -> Vec<Act> {
+    let piece = vec![b'x'; 64 * 1024];
+    vec![send("HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n"), Act::Repeat(piece)]
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_given_up_with_bounded_memory() {
+    let (mut stage, _upstream) = stage(flood, short).await;
+    let bystander = Bystander::start(&stage);
+    let key = stage.world.live.reveal().to_owned();
+    let before = resident_bytes();
+    let mut readers = Vec::new();
+    for _ in 0..20 {
+        let mut raw = Raw::connect(&stage).await;
+        raw.send(format!("GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n\r\n")).await;
+        readers.push(raw);
+    }
+    becomes(&stage, "open_calls", |open| open >= 20).await;
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes for 20 answers that nobody reads");
+    // They never read, and never close.
+    becomes(&stage, "open_calls", |open| open <= 1).await;
+    becomes(&stage, "connections", |open| open <= 1).await;
+    becomes(&stage, "upstream_connections", |open| open <= 4).await;
+    drop(readers);
+    let rows = hostile_rows(&mut stage, 20).await;
+    assert!(rows.iter().all(|row| row.key.status == 200 && row.incomplete == row.count), "{rows:?}");
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_reads_slowly_but_reads_gets_everything() {
+    let body = "y".repeat(6 << 20);
+    let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let (stage, _upstream) = stage(move |_| vec![send(&whole)], short).await;
+    let key = stage.world.live.reveal().to_owned();
+    let mut raw = Raw::connect(&stage).await;
+    raw.send(format!("GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\nconnection: close\r\n\r\n")).await;
+    let mut buffer = vec![0; 256 * 1024];
+    let mut received = 0;
+    while let Ok(read @ 1..) = raw.0.read(&mut buffer).await {
+        received += read;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert!(received > body.len(), "{received}");
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_is_closed() {
+    let (stage, _upstream) = calm_stage(short).await;
+    let key = stage.world.live.reveal().to_owned();
+    let mut raw = Raw::connect(&stage).await;
+    raw.send(format!("GET /weather/v1/echo HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n\r\n")).await;
+    assert_eq!(statuses(&raw.answer().await), [200]);
+    assert_eq!(raw.rest().await, "", "closed without another word");
+    becomes(&stage, "connections", |open| open == 0).await;
+    stage.gateway.stop().await;
+}

@@ -1,0 +1,133 @@
+//! Upstreams that die, hang, lie about lengths, send garbage, or never end. None of it is billed as more than it was, and none reaches another caller.
+
+use gateway_control::usage::AnsweredBy;
+
+use super::*;
+
+/// What the caller of the hostile route got, over HTTP/1.1 on a connection of its own.
+async fn called(stage: &Stage) -> String {
+    let key = stage.world.live.reveal();
+    ask(stage, format!("GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\nconnection: close\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn no_valid_head_is_a_502_or_504_of_the_gateways_own() {
+    let many: String = (0..300).map(|n| format!("x-{n}: v\r\n")).collect();
+    let cases: Vec<(&str, Vec<Act>, u16, &str)> = vec![
+        ("dies", vec![Act::Close], 502, "upstream-failed"),
+        ("dies in the head", vec![send("HTTP/1.1 200 OK\r\ncontent-le"), Act::Close], 502, "upstream-failed"),
+        ("hangs", vec![Act::Hang], 504, "upstream-timeout"),
+        ("hangs in the head", vec![send("HTTP/1.1 200 OK\r\ncontent-le"), Act::Hang], 504, "upstream-timeout"),
+        ("garbage", vec![send("\u{0}\u{1}\u{2} nonsense\r\n\r\n")], 502, "upstream-failed"),
+        ("another protocol", vec![send("SSH-2.0-OpenSSH_9.2\r\n")], 502, "upstream-failed"),
+        ("giant head", vec![send(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "v".repeat(1 << 20)))], 502, "upstream-failed"),
+        ("endless head", vec![send("HTTP/1.1 200 OK\r\n"), Act::Repeat(b"x: y\r\n".repeat(1_000))], 502, "upstream-failed"),
+        ("too many fields", vec![send(format!("HTTP/1.1 200 OK\r\n{many}\r\n"))], 502, "upstream-failed"),
+        ("two lengths", vec![send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc")], 502, "upstream-failed"),
+        ("bad length", vec![send("HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nabc")], 502, "upstream-failed"),
+        ("bad status", vec![send("HTTP/1.1 99999 OK\r\n\r\n")], 502, "upstream-failed"),
+        ("space before a colon", vec![send("HTTP/1.1 200 OK\r\ncontent-length : 2\r\n\r\nok")], 502, "upstream-failed"),
+        ("NUL in a field", vec![send("HTTP/1.1 200 OK\r\nx: a\u{0}b\r\ncontent-length: 2\r\n\r\nok")], 502, "upstream-failed"),
+        (
+            "a switch that nobody asked for",
+            vec![send("HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n")],
+            500,
+            "internal",
+        ),
+    ];
+    for (name, acts, status, slug) in cases {
+        let (mut stage, _upstream) = stage(move |_| acts.clone(), |_| ()).await;
+        let bystander = Bystander::start(&stage);
+        let answer = called(&stage).await;
+        assert_eq!(statuses(&answer), [status], "{name}: {answer:.300}");
+        let declared = format!("\"type\":\"urn:tollkeeper:problem:{slug}\"");
+        assert!(answer.contains(&declared) && answer.contains("application/problem+json"), "{name}: {answer:.600}");
+        let rows = hostile_rows(&mut stage, 1).await;
+        let key = &rows[0].key;
+        assert_eq!((key.status, key.answered_by, rows[0].incomplete), (status, AnsweredBy::Gateway, 1), "{name}");
+        bystander.done().await;
+        becomes(&stage, "open_calls", |open| open == 0).await;
+        stage.gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_reaches_the_caller_as_broken() {
+    let cases: Vec<(&str, Vec<Act>)> = vec![
+        ("too short", vec![send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this"), Act::Close]),
+        ("dies in a chunk", vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\nonly this"), Act::Close]),
+        ("dies between chunks", vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nonly this\r\n"), Act::Close]),
+        ("a chunk that lies", vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nonly this\r\n0\r\n\r\n")]),
+        ("a chunk size that is none", vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nonly this\r\nzz\r\n")]),
+        ("hangs", vec![send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this"), Act::Hang]),
+    ];
+    for (name, acts) in cases {
+        let (mut stage, _upstream) = stage(move |_| acts.clone(), |config| config.idle_timeout = Duration::from_millis(600)).await;
+        let bystander = Bystander::start(&stage);
+        let url = stage.gateway.url("/weather/v1/any/x");
+        let answer = stage.client.get(url).header("x-api-key", stage.world.live.reveal()).send().await.expect("a head");
+        assert_eq!(answer.status(), 200, "{name}");
+        let body = timeout(SOON, answer.bytes()).await.expect("it ends");
+        assert!(body.is_err(), "{name}: the caller can tell that it is not whole, but got {body:?}");
+        let rows = hostile_rows(&mut stage, 1).await;
+        let key = &rows[0].key;
+        assert_eq!((key.status, key.answered_by, rows[0].incomplete), (200, AnsweredBy::Upstream, 1), "{name}: M8, with the outcome");
+        bystander.done().await;
+        becomes(&stage, "open_calls", |open| open == 0).await;
+        stage.gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_upstream_sends_beyond_its_answer_reaches_nobody() {
+    let poisoned = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\npoisoned";
+    let (mut stage, _upstream) = stage(move |_| vec![send(poisoned)], |config| config.cores = Some(1)).await;
+    for round in 0..20 {
+        let answer = called(&stage).await;
+        assert!(answer.ends_with("\r\n\r\nok"), "{round}: {answer}");
+        // The next caller is served at once, and by its own answer.
+        let good = stage.get("/weather/v1/echo").send().await.expect("an answer").text().await.expect("a body");
+        assert_eq!(good, "ok", "{round}");
+    }
+    let rows = hostile_rows(&mut stage, 20).await;
+    assert!(rows.iter().all(|row| row.key.status == 200 && row.incomplete == 0), "{rows:?}");
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_streams_with_bounded_memory_until_its_caller_leaves() {
+    let endless = |_: &str| {
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
+        vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"), Act::Repeat(chunk.into_bytes())]
+    };
+    let (mut stage, _upstream) = stage(endless, |_| ()).await;
+    let bystander = Bystander::start(&stage);
+    let key = stage.world.live.reveal().to_owned();
+    let mut raw = Raw::connect(&stage).await;
+    raw.send(format!("GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n\r\n")).await;
+    let mut buffer = vec![0; 1 << 20];
+    let (mut received, before) = (0, resident_bytes());
+    while received < 200 << 20 {
+        received += timeout(SOON, raw.0.read(&mut buffer)).await.expect("it goes on").expect("it goes on");
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes more after {received} bytes");
+    drop(raw);
+    let rows = hostile_rows(&mut stage, 1).await;
+    assert_eq!((rows[0].key.status, rows[0].incomplete), (200, 1));
+    becomes(&stage, "open_calls", |open| open <= 1).await;
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn endless_interim_answers_do_not_hold_a_call_for_ever() {
+    let endless = |_: &str| vec![Act::Repeat(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(100))];
+    let (mut stage, _upstream) = stage(endless, |_| ()).await;
+    let bystander = Bystander::start(&stage);
+    let statuses = statuses(&called(&stage).await);
+    assert!(matches!(statuses[..], [502 | 504]), "{statuses:?}");
+    assert_eq!(hostile_rows(&mut stage, 1).await[0].incomplete, 1);
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
