@@ -15,6 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{
     body::RequestBody,
     error::UpstreamError,
+    fair::FairStream,
     http2::Http2,
     tls::{TlsConfigs, is_http2},
 };
@@ -89,7 +90,7 @@ async fn http1(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ended: impl Sized + 'static,
 ) -> Result<Connected, UpstreamError> {
-    let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(FairStream::new(stream))).await?;
     tokio::task::spawn_local(async move {
         // What breaks a connection is seen, and told, by the exchange on it.
         if let Err(error) = connection.with_upgrades().await {

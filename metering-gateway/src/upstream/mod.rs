@@ -5,6 +5,7 @@ pub mod body;
 pub mod caller;
 pub mod connect;
 pub mod error;
+pub mod fair;
 pub mod http2;
 pub mod pool;
 pub mod tls;

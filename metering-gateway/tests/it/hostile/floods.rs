@@ -98,11 +98,12 @@ async fn floods_of_settings_pings_and_the_like_do_not_pile_up() {
 
 #[tokio::test]
 async fn a_flood_of_empty_data_ends_the_connection() {
-    let (mut stage, _upstream) = stage(|_| vec![Act::Hang], |_| ()).await;
+    let (mut stage, upstream) = stage(|_| vec![Act::Hang], |_| ()).await;
     let bystander = Bystander::start(&stage);
     let mut raw = RawHttp2::connect(&stage, &[]).await;
     let block = raw.call("/weather/v1/any/x");
     raw.send(&frame(HEADERS, END_HEADERS, 1, &block)).await;
+    eventually("the call is forwarded", async || upstream.targets().iter().any(|target| target.contains("/any/x")).then_some(())).await;
     let empty = frame(DATA, 0, 1, &[]).repeat(100);
     let flood = async {
         let mut sent = 0;
