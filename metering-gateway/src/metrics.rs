@@ -200,6 +200,11 @@ impl Metrics {
         core
     }
 
+    /// Calls and connections to upstreams that are open.
+    pub fn open(&self) -> (i64, i64) {
+        (self.sum_gauge(|core| &core.open_exchanges), self.sum_gauge(|core| &core.upstream_connections))
+    }
+
     /// Connections of callers that are open.
     pub fn connections(&self) -> i64 {
         self.sum_gauge(|core| &core.connections)

@@ -21,6 +21,7 @@ CASES = {
             "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "cert", "annotations": {"a": "b"}},
             "service": {"annotations": {"a": "b"}},
         },
+        "monitoring": {"enabled": True, "interval": "30s", "labels": {"release": "prometheus"}},
         "gateway": {"cores": 4, "journal": {"storageClassName": "fast"}, "drainSeconds": 60},
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"operator": "Exists"}],
@@ -66,6 +67,15 @@ def check_case(name, values):
         names = [variable["name"] for variable in container["env"]]
         expect(len(names) == len(set(names)), f"{where}: a variable is set twice")
         expect(all(v.get("value") != "" for v in container["env"]), f"{where}: an empty variable")
+    monitors = [d for d in docs if d["kind"] in ("ServiceMonitor", "PrometheusRule")]
+    wanted = 2 if values.get("monitoring", {}).get("enabled") and gateway else 0
+    expect(len(monitors) == wanted, f"{name}: {len(monitors)} objects of the Prometheus Operator, not {wanted}")
+    for rule in (d for d in monitors if d["kind"] == "PrometheusRule"):
+        expect(all(r["alert"] and r["expr"] for g in rule["spec"]["groups"] for r in g["rules"]), f"{name}: the alert rules are not whole")
+    for monitor in (d for d in monitors if d["kind"] == "ServiceMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"].items()
+        ports = [p["name"] for d in docs if d["kind"] == "Service" and selector <= d["metadata"]["labels"].items() for p in d["spec"]["ports"]]
+        expect(ports.count("admin") == 1, f"{name}: the ServiceMonitor finds {ports}")
     for service in (d for d in docs if d["kind"] == "Service"):
         selector = service["spec"]["selector"].items()
         targets = [p for p in pods if selector <= p["spec"]["template"]["metadata"]["labels"].items()]

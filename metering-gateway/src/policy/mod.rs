@@ -15,14 +15,14 @@ pub mod table;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use calendar::Timestamp;
-use gateway_control::status::BadEntry;
+use gateway_control::{policy::Generation, status::BadEntry};
 use index::Index;
 
 /// The policy that calls are judged by, and how fresh it is. Shared by all cores and the task that follows the feed.
@@ -33,6 +33,34 @@ pub struct PolicyInForce {
     confirmed_at: AtomicI64,
     connected: AtomicBool,
     bad_entries: Mutex<Vec<BadEntry>>,
+    /// What the disk has of it.
+    pub cached: Arc<CacheState>,
+}
+
+/// What the disk has of the policy, for a start without the portal.
+#[derive(Debug, Default)]
+pub struct CacheState {
+    generation: AtomicU64,
+    error: Mutex<Option<String>>,
+}
+
+impl CacheState {
+    /// A generation is on the disk.
+    pub fn written(&self, generation: Generation) {
+        self.generation.store(generation.0, Ordering::Release);
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// It could not be written.
+    pub fn failed(&self, error: String) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The last generation on the disk, and why a later one is not.
+    pub fn now(&self) -> (Generation, Option<String>) {
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (Generation(self.generation.load(Ordering::Acquire)), error)
+    }
 }
 
 impl Default for PolicyInForce {
@@ -42,6 +70,7 @@ impl Default for PolicyInForce {
             confirmed_at: AtomicI64::new(i64::MIN),
             connected: AtomicBool::new(false),
             bad_entries: Mutex::default(),
+            cached: Arc::default(),
         }
     }
 }

@@ -78,6 +78,7 @@ impl PolicySync {
                 tracing::info!(generation = cached.generation.0, confirmed_at = %cached.confirmed_at, keys = index.keys.count(), "serving from the cached policy");
                 shared.policy.publish(index, store.bad_entries());
                 shared.policy.confirm(cached.confirmed_at);
+                shared.policy.cached.written(cached.generation);
             }
             Ok(None) => (),
             Err(error) => {
@@ -85,7 +86,8 @@ impl PolicySync {
                 store = PolicyStore::default();
             }
         }
-        Ok(Self { shared, portal, store, cache: CacheWriter::start(cache)?, cached_confirmation: None })
+        let cache = CacheWriter::start(cache, shared.policy.cached.clone())?;
+        Ok(Self { shared, portal, store, cache, cached_confirmation: None })
     }
 
     /// Follows the feed until it is told to stop.

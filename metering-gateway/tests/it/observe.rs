@@ -290,6 +290,31 @@ async fn the_metrics_are_as_prometheus_wants_them() {
     stage.gateway.stop().await;
 }
 
+#[tokio::test]
+async fn the_status_tells_how_the_gateway_is() {
+    let stage = Stage::new().await;
+    stage.get("/weather/v1/echo").send().await.expect("an answer");
+    let status =
+        async || -> Value { stage.client.get(stage.gateway.admin("/status")).send().await.expect("an answer").json().await.expect("JSON") };
+    let cached = eventually("the policy is cached", async || {
+        let status = status().await;
+        (status["policy"]["cached_generation"] == status["generation"]).then_some(status)
+    })
+    .await;
+    assert_eq!((&cached["ready"], &cached["policy"]["connected"], &cached["policy"]["keys"]), (&true.into(), &true.into(), &2.into()));
+    assert!(cached["policy"]["age_seconds"].as_u64().is_some_and(|age| age < 10) && cached["policy"]["cache_error"].is_null(), "{cached}");
+    assert_eq!(
+        (&cached["draining_since"], &cached["journal"]["streams"], &cached["journal"]["failures"]),
+        (&Value::Null, &2.into(), &Value::Array(vec![]))
+    );
+    assert!(
+        cached["version"].is_string() && cached["uptime_seconds"].is_u64() && cached["connections"].as_i64().is_some_and(|open| open >= 1)
+    );
+    stage.portal.go_away();
+    eventually("the portal is missed", async || (status().await["policy"]["connected"] == false).then_some(())).await;
+    stage.gateway.stop().await;
+}
+
 /// `promtool check metrics` has nothing to say.
 fn check_metrics(metrics: &str) {
     let promtool =

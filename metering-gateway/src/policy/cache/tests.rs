@@ -76,7 +76,7 @@ fn snapshot(store: &PolicyStore) -> Snapshot {
 /// A store with a policy, written as a snapshot, then changed twice.
 fn written(cache: &PolicyCache) -> Vec<(u64, Uuid, Vec<String>)> {
     cache.write_confirmed(Timestamp::from_seconds(1_700_000_000)).expect("written");
-    let mut writer = CacheWriter::start(cache.clone()).expect("a thread");
+    let mut writer = CacheWriter::start(cache.clone(), Default::default()).expect("a thread");
     let mut store = PolicyStore::default();
     store.begin_snapshot(EPOCH);
     let first = [settings("http://a"), key(1, 2, None), key(2, 3, Some(5)), plan(4), subscription(6, 4, SubscriptionState::Active)];
@@ -142,7 +142,7 @@ fn a_file_that_was_cut_off_is_the_policy_of_an_earlier_generation() {
 fn a_snapshot_is_due_first_and_when_the_changes_outgrow_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = PolicyCache::new(folder.path());
-    let mut writer = CacheWriter::start(cache.clone()).expect("a thread");
+    let mut writer = CacheWriter::start(cache.clone(), Default::default()).expect("a thread");
     let changes = || vec![Change::Gone(EntryId { kind: EntryKind::ApiKey, id: Uuid::nil() }); 1_000];
     assert!(!writer.change(Generation(1), changes()), "there is no snapshot yet");
     let mut store = PolicyStore::default();

@@ -5,7 +5,10 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -14,7 +17,7 @@ use calendar::Timestamp;
 use gateway_control::policy::{Generation, PolicyEntry};
 
 use super::{FORMAT, Head, MAX_FRAME_BYTES, PolicyCache, SNAPSHOT_FRAME_BYTES, items};
-use crate::policy::{index::Index, store::Change};
+use crate::policy::{CacheState, index::Index, store::Change};
 
 /// Reading and writing for the owner.
 const OWNER_ONLY: u32 = 0o600;
@@ -63,10 +66,10 @@ impl CacheWriter {
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn start(cache: PolicyCache) -> io::Result<Self> {
+    pub fn start(cache: PolicyCache, state: Arc<CacheState>) -> io::Result<Self> {
         let (tasks, received) = channel();
         let thread = std::thread::Builder::new().name("policy-cache".to_owned()).spawn(move || {
-            let mut file = CacheFile { cache, file: None, dirty_since: None };
+            let mut file = CacheFile { cache, state, file: None, dirty_since: None };
             file.run(&received);
         })?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread), snapshot_items: 0, changed_items: u64::MAX })
@@ -104,6 +107,7 @@ impl CacheWriter {
 /// What the thread owns.
 struct CacheFile {
     cache: PolicyCache,
+    state: Arc<CacheState>,
     /// The file that changes are appended to; absent until a snapshot was written.
     file: Option<File>,
     dirty_since: Option<Instant>,
@@ -133,6 +137,7 @@ impl CacheFile {
 
     fn report(&self, done: io::Result<()>) {
         if let Err(error) = done {
+            self.state.failed(error.to_string());
             tracing::error!(%error, "the policy could not be cached; a restart without the portal would start from an older one");
         }
     }
@@ -150,6 +155,8 @@ impl CacheFile {
         if appended.is_err() {
             // What was written in part would hide what follows it: the next snapshot starts anew.
             self.file = None;
+        } else {
+            self.state.written(generation);
         }
         self.dirty_since.get_or_insert_with(Instant::now);
         appended
@@ -174,6 +181,7 @@ impl CacheFile {
         fs::rename(&beside, &self.cache.policy)?;
         self.file = Some(file);
         self.dirty_since = None;
+        self.state.written(index.generation);
         match fs::remove_file(&self.cache.first_version) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
