@@ -7,7 +7,7 @@ use std::{
     io,
     pin::pin,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -42,6 +42,15 @@ struct Direction {
     to_caller: bool,
     /// What was read has not been passed on whole, so the receiver may be inside a frame.
     unsent: bool,
+    /// When a side was gone, and which.
+    gone: Option<(Instant, Whose)>,
+}
+
+/// A side of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Caller,
+    Upstream,
 }
 
 /// How a direction ended.
@@ -67,15 +76,28 @@ pub async fn run(caller: OnUpgrade, upstream: OnUpgrade, exchange: Exchange, is_
     let (from_caller, to_caller) = tokio::io::split(caller);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
     let frames = || is_websocket.then(FrameCounter::default);
-    let mut up = Direction { from: from_caller, to: to_upstream, frames: frames(), to_caller: false, unsent: false };
-    let mut down = Direction { from: from_upstream, to: to_caller, frames: frames(), to_caller: true, unsent: false };
+    let mut up = Direction { from: from_caller, to: to_upstream, frames: frames(), to_caller: false, unsent: false, gone: None };
+    let mut down = Direction { from: from_upstream, to: to_caller, frames: frames(), to_caller: true, unsent: false, gone: None };
     match drive(&mut up, &mut down, &exchange).await {
-        Ok(outcome) => exchange.settle(outcome),
+        Ok(outcome) => exchange.settle(without_goodbye(&up, &down).unwrap_or(outcome)),
         Err(stop) => {
             exchange.settle(Outcome::Broken);
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(&mut up, &mut down, stop)).await;
         }
     }
+}
+
+/// A WebSocket on which nobody sent a close frame (RFC 6455, 7.1.5) was broken off by the side that was gone first.
+fn without_goodbye(up: &Direction, down: &Direction) -> Option<Outcome> {
+    let closed = |direction: &Direction| direction.frames.as_ref().is_none_or(FrameCounter::is_closed);
+    if closed(up) || closed(down) {
+        return None;
+    }
+    let first = [up, down].into_iter().filter_map(|direction| direction.gone.map(|(at, whose)| (at, whose))).min_by_key(|(at, _)| *at)?;
+    Some(match first.1 {
+        Whose::Caller => Outcome::Aborted,
+        Whose::Upstream => Outcome::Broken,
+    })
 }
 
 /// Passes bytes until both directions have ended, one broke, or the gateway wants the exchange to end. A WebSocket also ends when the server closes,
@@ -115,23 +137,32 @@ async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange) ->
 }
 
 impl Direction {
+    fn sender(&self) -> Whose {
+        if self.to_caller { Whose::Upstream } else { Whose::Caller }
+    }
+
     async fn copy(&mut self, exchange: &Exchange) -> End {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let read = match self.from.read(&mut buffer).await {
                 Ok(0) => {
+                    self.gone = Some((Instant::now(), self.sender()));
                     // A side that cannot be shut down is gone, which its own direction finds out.
                     let _ = self.to.shutdown().await;
                     return End::Finished;
                 }
                 Ok(read) => read,
-                Err(_) => return End::Broken,
+                Err(_) => {
+                    self.gone = Some((Instant::now(), self.sender()));
+                    return End::Broken;
+                }
             };
             let messages = self.frames.as_mut().map_or(0, |frames| frames.take(&buffer[..read]));
             exchange.body_bytes(if self.to_caller { read } else { 0 });
             exchange.messages(messages);
             self.unsent = true;
             if self.to.write_all(&buffer[..read]).await.is_err() {
+                self.gone = Some((Instant::now(), if self.to_caller { Whose::Caller } else { Whose::Upstream }));
                 return End::Broken;
             }
             self.unsent = false;
