@@ -128,7 +128,7 @@ def websocket(call, command):
 
     headers = {"x-api-key": command["key"]} if command.get("key") else {}
     try:
-        socket = connect(command["url"], additional_headers=headers, open_timeout=SOON, close_timeout=1, proxy=None)
+        socket = connect(command["url"], additional_headers=headers, open_timeout=SOON, close_timeout=SOON, proxy=None, legacy=True)
     except InvalidStatus as refused:
         call.result |= {"status": refused.response.status_code, "headers": dict(refused.response.headers.raw_items())}
         return
@@ -136,7 +136,7 @@ def websocket(call, command):
     got = 0
     try:
         for number in range(command.get("messages", 1)):
-            socket.send(f"message {number}" * command.get("times", 1))
+            socket.send(command.get("say") or f"message {number}" * command.get("times", 1))
             socket.recv(timeout=SOON)
             got += 1
         call.first.set()

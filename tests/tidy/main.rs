@@ -2,5 +2,6 @@
 
 mod charts;
 mod imports;
+mod protocols;
 mod queries;
 mod style;

@@ -26,7 +26,7 @@ use crate::{
     core::Core,
     listener::Peer,
     observe::trace::Trace,
-    upstream::{RequestBody, UpstreamBody, body::BodyFault, caller::CallerBody},
+    upstream::{Connection, RequestBody, UpstreamBody, body::BodyFault, caller::CallerBody},
 };
 
 /// How much of a refused request is read, and for how long.
@@ -112,20 +112,8 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     };
     match sent {
         Ok((answer, connection)) => {
-            exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
-            let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            match (switches, from_caller) {
-                (true, Some(from_caller)) => Ok(edited(grant, switch(answer, from_caller, exchange))),
-                // Nobody asked for a switch, so nobody could speak the new protocol.
-                (true, None) => Err(fail(&exchange, Failure::internal("the upstream switched protocols unasked"))),
-                (false, _) => {
-                    let (mut parts, body) = answer.into_parts();
-                    headers::to_caller(&mut parts.headers, false);
-                    parts.version = Version::default();
-                    let body = MeteredBody::new(body, exchange, connection, deadline);
-                    Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
-                }
-            }
+            let switch = from_caller.map(|caller| Switch { caller, is_extended });
+            answered(grant, exchange, answer, connection, Asked { deadline, switch })
         }
         Err(error) => Err(fail(
             &exchange,
@@ -136,6 +124,52 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
                 BodyFault::TooSlow => Failure::BodyTooSlow,
             },
         )),
+    }
+}
+
+/// What is left of a call once it was sent.
+struct Asked {
+    deadline: Option<Instant>,
+    switch: Option<Switch>,
+}
+
+/// A caller that asked for another protocol.
+struct Switch {
+    caller: OnUpgrade,
+    /// It asked by extended CONNECT.
+    is_extended: bool,
+}
+
+/// The upstream has answered: the answer's body follows, or another protocol.
+fn answered(
+    grant: &Grant,
+    exchange: Exchange,
+    answer: Response<UpstreamBody>,
+    connection: Connection,
+    asked: Asked,
+) -> Result<Response<AnswerBody>, Failure> {
+    let Asked { deadline, switch } = asked;
+    exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
+    let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match (switches, switch) {
+        (true, Some(Switch { caller, is_extended })) => {
+            let mut answer = switch_over(answer, caller, exchange);
+            if is_extended {
+                http2::accept(&mut answer);
+            }
+            Ok(edited(grant, answer))
+        }
+        // Nobody asked for a switch, so nobody could speak the new protocol.
+        (true, None) => Err(fail(&exchange, Failure::internal("the upstream switched protocols unasked"))),
+        // To a caller that asked by CONNECT, success would mean that the WebSocket is open.
+        (false, Some(Switch { is_extended: true, .. })) if answer.status().is_success() => Err(fail(&exchange, Failure::NotSwitched)),
+        (false, _) => {
+            let (mut parts, body) = answer.into_parts();
+            headers::to_caller(&mut parts.headers, false);
+            parts.version = Version::default();
+            let body = MeteredBody::new(body, exchange, connection, deadline);
+            Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
+        }
     }
 }
 
@@ -195,7 +229,7 @@ fn rewrite(
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.
-fn switch(mut answer: Response<UpstreamBody>, caller: OnUpgrade, exchange: Exchange) -> Response<AnswerBody> {
+fn switch_over(mut answer: Response<UpstreamBody>, caller: OnUpgrade, exchange: Exchange) -> Response<AnswerBody> {
     let is_websocket = answer.headers().get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();

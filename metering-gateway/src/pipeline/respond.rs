@@ -63,6 +63,8 @@ pub enum Failure {
     Overloaded,
     /// The upstream gave no answer.
     Upstream(UpstreamError),
+    /// The upstream did not open the WebSocket that the caller asked for.
+    NotSwitched,
     /// The caller's deadline was over before an answer began.
     DeadlineExceeded,
     /// The gateway ended the call before an answer began.
@@ -143,6 +145,7 @@ impl Failure {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::NotSwitched => StatusCode::BAD_GATEWAY,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             Self::Stopped(Stop::Revoked) => StatusCode::UNAUTHORIZED,
             Self::Stopped(Stop::QuotaUsedUp) => StatusCode::TOO_MANY_REQUESTS,
@@ -176,6 +179,7 @@ impl Failure {
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "upstream-timeout",
             Self::Upstream(UpstreamError::Connect(_)) => "upstream-unreachable",
             Self::Upstream(UpstreamError::Failed(_) | UpstreamError::FailedHttp2(_)) => "upstream-failed",
+            Self::NotSwitched => "upstream-failed",
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Stopped(Stop::Revoked) => "key-invalid",
             Self::Stopped(Stop::QuotaUsedUp) => "quota-used-up",
@@ -208,6 +212,7 @@ impl Failure {
             Self::Overloaded => "Too many open calls",
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "The API did not answer in time",
             Self::Upstream(_) => "The API did not answer",
+            Self::NotSwitched => "The API opened no WebSocket",
             Self::DeadlineExceeded => "The deadline is over",
             Self::Stopped(Stop::Revoked) => "The API key is unknown, expired or revoked",
             Self::Stopped(Stop::QuotaUsedUp) => "The quota is used up",
@@ -247,6 +252,7 @@ impl Failure {
             Self::BodyTooSlow => "the request's body stopped or came too slowly; send it again".into(),
             Self::Overloaded => "too many calls are open at this moment; wait for `Retry-After` seconds and have fewer open at once".into(),
             Self::Upstream(_) => "the API behind the gateway gave no valid answer; this call is not billed".into(),
+            Self::NotSwitched => "the API does not speak WebSocket here; ask for it in the plain way".into(),
             Self::DeadlineExceeded => "the API did not answer within the time that the call allows".into(),
             Self::Stopped(Stop::Revoked) => "the key, its subscription or this API ended while the call was open".into(),
             Self::Stopped(Stop::QuotaUsedUp) => "the quota was used up while the call was open; wait for the next period or upgrade".into(),

@@ -93,7 +93,7 @@ fn without_goodbye(up: &Direction, down: &Direction) -> Option<Outcome> {
     if closed(up) || closed(down) {
         return None;
     }
-    let first = [up, down].into_iter().filter_map(|direction| direction.gone.map(|(at, whose)| (at, whose))).min_by_key(|(at, _)| *at)?;
+    let first = [up, down].into_iter().filter_map(|direction| direction.gone).min_by_key(|(at, _)| *at)?;
     Some(match first.1 {
         Whose::Caller => Outcome::Aborted,
         Whose::Upstream => Outcome::Broken,

@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod listener;
 mod observe;
+mod protocols;
 mod quota;
 mod routes;
 mod streaming;

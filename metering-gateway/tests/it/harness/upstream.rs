@@ -1,6 +1,6 @@
 //! A real upstream: echoes, streams with trailers, WebSockets, and ways to fail.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, convert::Infallible, net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -11,11 +11,10 @@ use axum::{
     routing::{any, get},
 };
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::json;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::serve;
 
@@ -26,6 +25,7 @@ pub async fn start() -> SocketAddr {
         .route("/base/v1/status/{code}", get(status))
         .route("/base/v1/slow", get(slow))
         .route("/base/v1/stream", get(stream))
+        .route("/base/v1/broken", get(broken))
         .route("/base/v1/units/{units}", get(units))
         .route("/base/v1/ws", any(websocket))
         .fallback(async || (StatusCode::NOT_FOUND, "the upstream has no such page"));
@@ -35,7 +35,11 @@ pub async fn start() -> SocketAddr {
 /// What arrived.
 async fn echo(request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let collected = body.collect().await.ok();
+    let trailers: HashMap<String, String> = collected.as_ref().and_then(|body| body.trailers()).map_or_else(HashMap::new, |trailers| {
+        trailers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+    });
+    let body = collected.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let headers: Vec<(String, String)> =
         parts.headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
     let answer = json!({
@@ -43,6 +47,7 @@ async fn echo(request: Request) -> Response {
         "target": parts.uri.to_string(),
         "headers": headers,
         "body": String::from_utf8_lossy(&body),
+        "trailers": trailers,
     });
     ([("x-upstream", "yes"), ("keep-alive", "timeout=5"), ("ratelimit", "forged")], Json(answer)).into_response()
 }
@@ -80,12 +85,22 @@ async fn stream(request: Request) -> Response {
     ([("content-type", "text/event-stream"), ("trailer", "x-units")], body).into_response()
 }
 
-/// Sends every message back.
+/// Breaks off after two pieces.
+async fn broken() -> Response {
+    let pieces = ["one", "two"].into_iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
+    let pieces = tokio_stream::iter(pieces.chain([Err(std::io::Error::other("broken off, as asked"))]));
+    Body::from_stream(pieces.throttle(Duration::from_millis(100))).into_response()
+}
+
+/// Sends every message back; at `die` it is gone without a goodbye.
 async fn websocket(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
         while let Some(Ok(message)) = socket.next().await {
-            let closes = matches!(message, Message::Close(_));
-            if matches!(message, Message::Text(_) | Message::Binary(_)) && socket.send(message).await.is_err() || closes {
+            if message == Message::Text("die".into()) {
+                return;
+            }
+            // After a close frame the answer to it is sent while the end is waited for.
+            if matches!(message, Message::Text(_) | Message::Binary(_)) && socket.send(message).await.is_err() {
                 return;
             }
         }
