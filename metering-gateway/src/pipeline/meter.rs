@@ -6,38 +6,40 @@
 //!
 //! Whatever happens to an exchange, it is settled once: its owner settles it, or dropping the owner does, as aborted.
 
+mod answer;
+mod exchanges;
+
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use calendar::{Period, Timestamp};
 use gateway_control::credential::KeyDigest;
 use http::{HeaderMap, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 use journal::{AnsweredBy, Outcome};
 
 use super::{
     admit::Permit,
-    body::AnswerError,
-    extras::Extras,
     grpc::{Code, MessageTap},
     units::Units,
 };
 use crate::{
     core::Core,
     guard::lifeline::Lifeline,
+    listener::Peer,
     metrics::Finished,
     observe::Observation,
     policy::entries::Source,
-    upstream::{Connection, UpstreamBody},
     usage::recorder::{self, Part},
 };
+
+pub use answer::MeteredBody;
+pub use exchanges::OpenExchanges;
 
 /// The status that is recorded when the caller left before any answer began.
 const CLIENT_CLOSED: u16 = 499;
@@ -79,6 +81,9 @@ pub struct Open {
     websocket: Cell<bool>,
     state: RefCell<State>,
     stop: Cell<Option<Stop>>,
+    /// How often the core's timer has seen it since it was told to end.
+    seen_stopped: Cell<u8>,
+    peer: Rc<Peer>,
     waker: RefCell<Option<Waker>>,
     movement: Movement,
 }
@@ -140,7 +145,7 @@ struct State {
 
 impl Exchange {
     /// Opens an admitted exchange and registers it with its core.
-    pub fn open(core: &Rc<Core>, permit: Permit, digest: KeyDigest, is_grpc: bool, observed: Option<Observation>) -> Self {
+    pub fn open(core: &Rc<Core>, peer: Rc<Peer>, permit: Permit, digest: KeyDigest, is_grpc: bool, observed: Option<Observation>) -> Self {
         let period = permit.period;
         let units = Units::new(&permit.grant.route);
         let part_started = permit.started;
@@ -163,6 +168,8 @@ impl Exchange {
             websocket: Cell::new(false),
             state: RefCell::new(state),
             stop: Cell::new(None),
+            seen_stopped: Cell::new(0),
+            peer,
             waker: RefCell::new(None),
             movement: Movement {
                 beats: Cell::new(0),
@@ -344,6 +351,24 @@ impl Open {
         }
     }
 
+    /// Ends an exchange that was told to end and whose caller does not read, so that nothing can be told to it: its stream, or with HTTP/1.1 its
+    /// connection, is closed.
+    fn end_stuck(&self) {
+        const PATIENCE_TICKS: u8 = 2;
+        if self.stop.get().is_none() || self.seen_stopped.get() > PATIENCE_TICKS {
+            return;
+        }
+        self.seen_stopped.set(self.seen_stopped.get() + 1);
+        if self.seen_stopped.get() < PATIENCE_TICKS {
+            return;
+        }
+        self.settle(Outcome::Broken);
+        match &self.movement.line {
+            Some(line) => line.cut(),
+            None => self.peer.cut(),
+        }
+    }
+
     fn settle(&self, outcome: Outcome) {
         let mut state = self.state.borrow_mut();
         if std::mem::replace(&mut state.settled, true) {
@@ -396,194 +421,5 @@ impl Open {
         {
             waker.wake();
         }
-    }
-}
-
-/// A core's exchanges that have no final record yet.
-#[derive(Debug, Default)]
-pub struct OpenExchanges {
-    slots: RefCell<Vec<Option<Rc<Open>>>>,
-    free: RefCell<Vec<usize>>,
-    count: Cell<usize>,
-}
-
-impl OpenExchanges {
-    fn insert(&self, open: &Rc<Open>) {
-        let mut slots = self.slots.borrow_mut();
-        let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            slots.push(None);
-            slots.len() - 1
-        });
-        open.slot.set(slot);
-        slots[slot] = Some(open.clone());
-        self.count.set(self.count.get() + 1);
-    }
-
-    fn remove(&self, slot: usize) {
-        if let Some(place) = self.slots.borrow_mut().get_mut(slot)
-            && place.take().is_some()
-        {
-            self.free.borrow_mut().push(slot);
-            self.count.set(self.count.get() - 1);
-        }
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count.get()
-    }
-
-    /// The core's timer: interim records of long exchanges, at intervals and at the end of a period; and the end of those whose key has expired.
-    pub fn tick(&self, now: Timestamp, interval: Duration, idle_timeout: Duration) {
-        let instant = Instant::now();
-        for open in self.all() {
-            // Before the head there are bounds of their own.
-            if open.movement.still_for(instant) >= idle_timeout && open.state.borrow().head.is_some() {
-                open.give_up();
-            }
-            let (due, expired) = {
-                let state = open.state.borrow();
-                (state.part_started.elapsed() >= interval || !state.period.contains(now), state.permit.grant.key.expired(now))
-            };
-            if expired {
-                open.stop(Stop::Revoked);
-            } else if due {
-                open.interim(now);
-            }
-        }
-    }
-
-    /// The policy has changed: exchanges whose permit no longer holds are ended, with a final record of what they used.
-    pub fn recheck(&self, core: &Core, now: Timestamp) {
-        let index = core.index();
-        for open in self.all() {
-            let holds = {
-                let state = open.state.borrow();
-                // A call that was answered in a moment anyway is not cut off; the timer looks again.
-                state.permit.started.elapsed() < RECHECK_GRACE || state.permit.grant.still_holds(&index, &state.digest, now)
-            };
-            if !holds {
-                open.stop(Stop::Revoked);
-            }
-        }
-    }
-
-    /// Ends those that are WebSockets.
-    pub fn stop_websockets(&self, why: Stop) {
-        self.all().iter().filter(|open| open.websocket.get()).for_each(|open| open.stop(why));
-    }
-
-    /// Ends all of them.
-    pub fn stop_all(&self, why: Stop) {
-        self.all().iter().for_each(|open| open.stop(why));
-    }
-
-    fn all(&self) -> Vec<Rc<Open>> {
-        self.slots.borrow().iter().flatten().cloned().collect()
-    }
-}
-
-/// The upstream's body on its way to the caller.
-#[derive(Debug)]
-pub struct MeteredBody {
-    inner: UpstreamBody,
-    exchange: Exchange,
-    connection: Option<Connection>,
-    extras: Option<Box<Extras>>,
-}
-
-impl MeteredBody {
-    /// Wraps the body of an answer whose head is known. An answer without a body is settled here.
-    pub fn new(inner: UpstreamBody, exchange: Exchange, connection: Connection, deadline: Option<tokio::time::Instant>) -> Self {
-        let extras = Extras::new(deadline, exchange.is_grpc());
-        let mut body = Self { inner, exchange, connection: Some(connection), extras };
-        if body.inner.is_end_stream() {
-            body.complete(None);
-        }
-        body
-    }
-
-    /// The answer is whole.
-    fn complete(&mut self, trailers: Option<&HeaderMap>) {
-        let outcome = self.extras.as_ref().map_or(Outcome::Complete, |extras| extras.outcome(trailers, &self.exchange));
-        self.exchange.settle(outcome);
-        if let Some(connection) = self.connection.take() {
-            connection.release();
-        }
-    }
-
-    /// The answer ends here.
-    fn cut(&mut self, why: Cut) -> Option<Result<Frame<Bytes>, AnswerError>> {
-        let end = match (&mut self.extras, why) {
-            (Some(extras), Cut::Stopped(stop)) => extras.stopped(&self.exchange, stop),
-            (None, Cut::Stopped(stop)) => Some(Err(AnswerError::stopped(stop))),
-            (Some(extras), Cut::Broken(error)) => extras.broken(&self.exchange, error),
-            (None, Cut::Broken(error)) => Some(Err(error)),
-            (Some(extras), Cut::TimedOut) => extras.expire(&self.exchange),
-            (None, Cut::TimedOut) => Some(Err(AnswerError::TimedOut)),
-        };
-        self.exchange.settle(Outcome::Broken);
-        self.connection = None;
-        end
-    }
-}
-
-/// Why an answer ends before it is whole.
-enum Cut {
-    Stopped(Stop),
-    Broken(AnswerError),
-    TimedOut,
-}
-
-impl Body for MeteredBody {
-    type Data = Bytes;
-    type Error = AnswerError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        if self.extras.as_ref().is_some_and(|extras| extras.is_finished()) {
-            return Poll::Ready(None);
-        }
-        if let Some(stop) = self.exchange.stopped() {
-            return Poll::Ready(self.cut(Cut::Stopped(stop)));
-        }
-        if self.extras.as_mut().is_some_and(|extras| extras.is_late(cx)) {
-            return Poll::Ready(self.cut(Cut::TimedOut));
-        }
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match polled {
-            Poll::Pending => self.exchange.wake_with(cx.waker()),
-            Poll::Ready(_) => self.exchange.handed_on(),
-        }
-        match ready!(polled) {
-            None => {
-                self.complete(None);
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => Poll::Ready(self.cut(Cut::Broken(error.into()))),
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    let Self { extras, exchange, .. } = &mut *self;
-                    exchange.body_bytes(data.len());
-                    if let Some(extras) = extras {
-                        extras.passed(data, exchange);
-                    }
-                }
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.exchange.trailers(trailers);
-                    self.complete(Some(trailers));
-                } else if self.inner.is_end_stream() {
-                    self.complete(None);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.extras.as_ref().map_or_else(|| self.inner.is_end_stream(), |extras| extras.is_finished() || self.inner.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -135,7 +135,7 @@ async fn stages<'a>(
     let permit = admit::admit(core, grant.clone(), place, now).await?;
     let is_grpc = grpc::is_call(request);
     let deadline = if is_grpc { grpc::deadline(request.headers()) } else { None };
-    let exchange = meter::Exchange::open(core, permit, caller.digest, is_grpc, found.observed.clone());
+    let exchange = meter::Exchange::open(core, peer.clone(), permit, caller.digest, is_grpc, found.observed.clone());
     let request = unread.take().ok_or_else(|| Failure::internal("a call was answered twice"))?;
     let call = forward::Call { request, path: &path, peer, request_id, key_place: caller.place, deadline, trace: found.trace };
     forward::forward(core, grant, exchange, call).await

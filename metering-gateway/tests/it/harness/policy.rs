@@ -105,6 +105,7 @@ impl World {
             (Some("GET"), "/weather/v1/slow", vec![call()]),
             (Some("GET"), "/weather/v1/stream", token(trailer())),
             (Some("GET"), "/weather/v1/broken", token(trailer())),
+            (Some("GET"), "/weather/v1/flood", vec![call()]),
             (Some("GET"), "/weather/v1/units/{units}", token(UnitSource::Header { name: "x-units".into() })),
             (Some("GET"), "/weather/v1/ws", vec![meter(messages, UnitSource::Messages, 0, 1_000)]),
             (None, "/weather/v1/any/{*rest}", Vec::new()),

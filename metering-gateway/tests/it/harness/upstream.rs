@@ -1,6 +1,12 @@
 //! A real upstream: echoes, streams with trailers, WebSockets, and ways to fail.
 
-use std::{collections::HashMap, convert::Infallible, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -26,6 +32,7 @@ pub async fn start() -> SocketAddr {
         .route("/base/v1/slow", get(slow))
         .route("/base/v1/stream", get(stream))
         .route("/base/v1/broken", get(broken))
+        .route("/base/v1/flood", get(flood))
         .route("/base/v1/units/{units}", get(units))
         .route("/base/v1/ws", any(websocket))
         .fallback(async || (StatusCode::NOT_FOUND, "the upstream has no such page"));
@@ -83,6 +90,18 @@ async fn stream(request: Request) -> Response {
     });
     let body = Body::new(StreamBody::new(ReceiverStream::new(receiver)));
     ([("content-type", "text/event-stream"), ("trailer", "x-units")], body).into_response()
+}
+
+/// How many bytes were taken of floods.
+pub static FLOODED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes without an end.
+async fn flood() -> Response {
+    let pieces = futures_util::stream::repeat_with(|| {
+        FLOODED.fetch_add(16_384, Relaxed);
+        Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16_384]))
+    });
+    Body::from_stream(pieces).into_response()
 }
 
 /// Breaks off after two pieces.

@@ -1,5 +1,7 @@
 //! What the versions of HTTP have of their own: `100 Continue`, trailers both ways, and WebSockets over HTTP/2.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use gateway_control::units::Micros;
@@ -22,6 +24,7 @@ use tokio_tungstenite::{
 };
 
 use super::*;
+use crate::harness::upstream::FLOODED;
 
 async fn connect(stage: &Stage) -> TcpStream {
     TcpStream::connect(stage.gateway.addresses.data).await.expect("a connection")
@@ -178,5 +181,42 @@ async fn crumbs_of_cookies_reach_the_upstream_as_one() {
     let echo = echoed(over_http2(&stage).await.send_request(request).await.expect("an answer")).await;
     let cookies: Vec<&Value> = echo["headers"].as_array().expect("headers").iter().filter(|header| header[0] == "cookie").collect();
     assert_eq!(cookies, [&serde_json::json!(["cookie", "a=1; b=2"])], "{echo}");
+    stage.gateway.stop().await;
+}
+
+/// Waits until an upstream that floods is held up, and returns how far it came.
+async fn held_up() -> u64 {
+    let mut before = 0;
+    eventually("the upstream is held up", async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = FLOODED.load(Relaxed);
+        (now > 0 && std::mem::replace(&mut before, now) == now).then_some(now)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_stops_its_upstream() {
+    // What the sockets of two connections hold, and some more.
+    const MOST: u64 = 48 * 1024 * 1024;
+    let stage = Stage::new().await;
+    let mut unread = connect(&stage).await;
+    let head = format!("GET /weather/v1/flood HTTP/1.1\r\nhost: gateway\r\nx-api-key: {}\r\n\r\n", stage.world.live.reveal());
+    unread.write_all(head.as_bytes()).await.expect("sent");
+    let first = held_up().await;
+    let request = Request::get("http://gateway/weather/v1/flood").header("x-api-key", stage.world.live.reveal());
+    let mut sender = over_http2(&stage).await;
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new()).expect("a request")).await.expect("an answer");
+    let both = held_up().await;
+    assert!(first < MOST && both - first < MOST, "{first} {both}");
+    // A revoked call ends although its caller does not read that it does.
+    stage.portal.remove(entry(EntryBody::ApiKey(stage.world.keys[0].clone())).id);
+    let rows = stage.portal.calls_of(stage.world.requests, 2).await;
+    assert_eq!(rows.iter().map(|row| row.incomplete).sum::<u64>(), 2);
+    let body = answer.into_body().collect();
+    assert!(tokio::time::timeout(SOON, body).await.expect("in time").is_err(), "the stream is reset");
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(SOON, unread.read_to_end(&mut rest)).await.expect("the connection is closed");
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "and not as if it were whole");
     stage.gateway.stop().await;
 }

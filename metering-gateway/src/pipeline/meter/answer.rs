@@ -1,0 +1,122 @@
+//! The answer's body on its way to the caller.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use journal::Outcome;
+
+use super::{Exchange, Stop};
+use crate::{
+    pipeline::{body::AnswerError, extras::Extras},
+    upstream::{Connection, UpstreamBody},
+};
+
+/// The upstream's body on its way to the caller.
+#[derive(Debug)]
+pub struct MeteredBody {
+    inner: UpstreamBody,
+    exchange: Exchange,
+    connection: Option<Connection>,
+    extras: Option<Box<Extras>>,
+}
+
+impl MeteredBody {
+    /// Wraps the body of an answer whose head is known. An answer without a body is settled here.
+    pub fn new(inner: UpstreamBody, exchange: Exchange, connection: Connection, deadline: Option<tokio::time::Instant>) -> Self {
+        let extras = Extras::new(deadline, exchange.is_grpc());
+        let mut body = Self { inner, exchange, connection: Some(connection), extras };
+        if body.inner.is_end_stream() {
+            body.complete(None);
+        }
+        body
+    }
+
+    /// The answer is whole.
+    fn complete(&mut self, trailers: Option<&HeaderMap>) {
+        let outcome = self.extras.as_ref().map_or(Outcome::Complete, |extras| extras.outcome(trailers, &self.exchange));
+        self.exchange.settle(outcome);
+        if let Some(connection) = self.connection.take() {
+            connection.release();
+        }
+    }
+
+    /// The answer ends here.
+    fn cut(&mut self, why: Cut) -> Option<Result<Frame<Bytes>, AnswerError>> {
+        let end = match (&mut self.extras, why) {
+            (Some(extras), Cut::Stopped(stop)) => extras.stopped(&self.exchange, stop),
+            (None, Cut::Stopped(stop)) => Some(Err(AnswerError::stopped(stop))),
+            (Some(extras), Cut::Broken(error)) => extras.broken(&self.exchange, error),
+            (None, Cut::Broken(error)) => Some(Err(error)),
+            (Some(extras), Cut::TimedOut) => extras.expire(&self.exchange),
+            (None, Cut::TimedOut) => Some(Err(AnswerError::TimedOut)),
+        };
+        self.exchange.settle(Outcome::Broken);
+        self.connection = None;
+        end
+    }
+}
+
+/// Why an answer ends before it is whole.
+enum Cut {
+    Stopped(Stop),
+    Broken(AnswerError),
+    TimedOut,
+}
+
+impl Body for MeteredBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if self.extras.as_ref().is_some_and(|extras| extras.is_finished()) {
+            return Poll::Ready(None);
+        }
+        if let Some(stop) = self.exchange.stopped() {
+            return Poll::Ready(self.cut(Cut::Stopped(stop)));
+        }
+        if self.extras.as_mut().is_some_and(|extras| extras.is_late(cx)) {
+            return Poll::Ready(self.cut(Cut::TimedOut));
+        }
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match polled {
+            Poll::Pending => self.exchange.wake_with(cx.waker()),
+            Poll::Ready(_) => self.exchange.handed_on(),
+        }
+        match ready!(polled) {
+            None => {
+                self.complete(None);
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => Poll::Ready(self.cut(Cut::Broken(error.into()))),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let Self { extras, exchange, .. } = &mut *self;
+                    exchange.body_bytes(data.len());
+                    if let Some(extras) = extras {
+                        extras.passed(data, exchange);
+                    }
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.exchange.trailers(trailers);
+                    self.complete(Some(trailers));
+                } else if self.inner.is_end_stream() {
+                    self.complete(None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.extras.as_ref().map_or_else(|| self.inner.is_end_stream(), |extras| extras.is_finished() || self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
