@@ -8,6 +8,7 @@
 
 mod answer;
 mod exchanges;
+mod movement;
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,6 +41,8 @@ use crate::{
 
 pub use answer::MeteredBody;
 pub use exchanges::OpenExchanges;
+use movement::Movement;
+pub use movement::Pulse;
 
 /// The status that is recorded when the caller left before any answer began.
 const CLIENT_CLOSED: u16 = 499;
@@ -86,44 +89,6 @@ pub struct Open {
     peer: Rc<Peer>,
     waker: RefCell<Option<Waker>>,
     movement: Movement,
-}
-
-/// Whether something passes on an exchange. What passes is only counted; the core's timer compares.
-#[derive(Debug)]
-struct Movement {
-    beats: Cell<u64>,
-    beats_before: Cell<u64>,
-    still_since: Cell<Instant>,
-    /// The upstream, or the tunnel, is the one to go on, and hears of a stop.
-    listens: Cell<bool>,
-    /// Ends what carries the exchange when nobody listens.
-    line: Option<Lifeline>,
-}
-
-impl Movement {
-    fn still_for(&self, now: Instant) -> Duration {
-        let beats = self.beats.get();
-        if self.beats_before.replace(beats) != beats {
-            self.still_since.set(now);
-        }
-        now.saturating_duration_since(self.still_since.get())
-    }
-}
-
-/// Tells an exchange that something passed.
-#[derive(Debug, Clone)]
-pub struct Pulse(Rc<Open>);
-
-impl Pulse {
-    /// Something passed.
-    pub fn beat(&self) {
-        self.0.beat();
-    }
-
-    /// Whether the answer has begun.
-    pub fn is_answered(&self) -> bool {
-        self.0.state.borrow().head.is_some()
-    }
 }
 
 #[derive(Debug)]

@@ -1,0 +1,48 @@
+//! Whether anything passes on an exchange.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::Open;
+use crate::guard::lifeline::Lifeline;
+
+/// Whether something passes on an exchange. What passes is only counted; the core's timer compares.
+#[derive(Debug)]
+pub(super) struct Movement {
+    pub(super) beats: Cell<u64>,
+    pub(super) beats_before: Cell<u64>,
+    pub(super) still_since: Cell<Instant>,
+    /// The upstream, or the tunnel, is the one to go on, and hears of a stop.
+    pub(super) listens: Cell<bool>,
+    /// Ends what carries the exchange when nobody listens.
+    pub(super) line: Option<Lifeline>,
+}
+
+impl Movement {
+    pub(super) fn still_for(&self, now: Instant) -> Duration {
+        let beats = self.beats.get();
+        if self.beats_before.replace(beats) != beats {
+            self.still_since.set(now);
+        }
+        now.saturating_duration_since(self.still_since.get())
+    }
+}
+
+/// Tells an exchange that something passed.
+#[derive(Debug, Clone)]
+pub struct Pulse(pub(super) Rc<Open>);
+
+impl Pulse {
+    /// Something passed.
+    pub fn beat(&self) {
+        self.0.beat();
+    }
+
+    /// Whether the answer has begun.
+    pub fn is_answered(&self) -> bool {
+        self.0.state.borrow().head.is_some()
+    }
+}
