@@ -87,6 +87,7 @@ impl Extras {
             Stop::QuotaUsedUp => self.finish(exchange, Code::RESOURCE_EXHAUSTED, "the quota is used up"),
             Stop::Draining => self.finish(exchange, Code::UNAVAILABLE, "the gateway is stopping"),
             Stop::Idle => self.finish(exchange, Code::UNAVAILABLE, "nothing passed for too long"),
+            Stop::Overdue => self.finish(exchange, Code::DEADLINE_EXCEEDED, "the call took too long"),
         };
         told.unwrap_or_else(|| Some(Err(AnswerError::stopped(stop))))
     }

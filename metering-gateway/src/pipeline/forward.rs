@@ -20,7 +20,7 @@ use super::{
     http2,
     meter::{Ended, Exchange, MeteredBody},
     respond::Failure,
-    tunnel,
+    tunnel::Tunnel,
 };
 use crate::{
     core::Core,
@@ -90,7 +90,7 @@ pub async fn discard(request: Request<Incoming>) {
 /// When the upstream gave no answer.
 pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, call: Call<'_>) -> Result<Response<AnswerBody>, Failure> {
     let mut call = call;
-    let deadline = call.deadline;
+    let deadline = earliest(call.deadline, grant.route.total_timeout().map(|total| Instant::now() + total));
     let is_extended = http2::is_websocket(&call.request);
     // HTTP/2 knows no upgrade to an upstream; a server may always decline one.
     let can_switch = grant.upstream.protocol != UpstreamProtocol::Http2;
@@ -105,7 +105,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     };
     let body = outgoing.body().source().clone();
     exchange.sent();
-    let sent = match exchange.unless_ended(deadline, core.pool.send(&grant.upstream, outgoing)).await {
+    let sent = match exchange.unless_ended(deadline, core.pool.send(&grant.upstream, grant.patience, outgoing)).await {
         Ok(sent) => sent,
         Err(Ended::Stopped(stop)) => return Err(fail(&exchange, Failure::Stopped(stop))),
         Err(Ended::TimedOut) => return Err(fail(&exchange, Failure::DeadlineExceeded)),
@@ -124,6 +124,13 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
                 BodyFault::TooSlow => Failure::BodyTooSlow,
             },
         )),
+    }
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 
@@ -153,7 +160,8 @@ fn answered(
     let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     match (switches, switch) {
         (true, Some(Switch { caller, is_extended })) => {
-            let mut answer = switch_over(answer, caller, exchange);
+            let overdue = grant.route.total_timeout().and(deadline);
+            let mut answer = switch_over(answer, Tunnel { caller, exchange, overdue });
             if is_extended {
                 http2::accept(&mut answer);
             }
@@ -224,17 +232,18 @@ fn rewrite(
     parts.extensions.clear();
     let config = &core.shared.config;
     let max = grant.route.max_request_body_bytes(config.max_request_body_bytes);
-    let body = CallerBody::new(body, config.body_timeout, exchange.pulse());
+    let body_timeout = grant.route.idle_timeout(config.body_timeout).min(config.body_timeout);
+    let body = CallerBody::new(body, body_timeout, exchange.pulse());
     Ok(Request::from_parts(parts, RequestBody::new(body, max, exchange.message_tap())))
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.
-fn switch_over(mut answer: Response<UpstreamBody>, caller: OnUpgrade, exchange: Exchange) -> Response<AnswerBody> {
+fn switch_over(mut answer: Response<UpstreamBody>, tunnel: Tunnel) -> Response<AnswerBody> {
     let is_websocket = answer.headers().get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();
     headers::to_caller(&mut parts.headers, true);
     parts.version = Version::default();
-    tokio::task::spawn_local(tunnel::run(caller, upstream, exchange, is_websocket));
+    tokio::task::spawn_local(tunnel.run(upstream, is_websocket));
     Response::from_parts(parts, AnswerBody::empty())
 }

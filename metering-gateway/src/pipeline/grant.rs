@@ -23,6 +23,7 @@ use crate::{
         entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledSubscription, Upstream},
         index::Index,
     },
+    upstream::Patience,
 };
 
 /// The most grants that a core keeps; beyond it, it forgets all and resolves again.
@@ -43,6 +44,8 @@ pub struct Grant {
     pub upstream: Arc<Upstream>,
     /// The same, as `Host` has it.
     pub host: HeaderValue,
+    /// How long they wait there.
+    pub patience: Patience,
     /// Rate limits that apply.
     pub limits: Vec<AppliedLimit>,
     /// `RateLimit-Policy`; absent where there is no limit.
@@ -161,6 +164,7 @@ impl Grant {
             subscription: subscription.clone(),
             plan: plan.clone(),
             host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| Failure::internal(error.to_string()))?,
+            patience: route.patience(&upstream),
             upstream,
             limits,
             policy_header,

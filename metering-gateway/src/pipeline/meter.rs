@@ -59,8 +59,10 @@ pub enum Stop {
     QuotaUsedUp,
     /// The gateway is stopping, and the exchange would not end by itself or `drain_timeout` is over.
     Draining,
-    /// Nothing passed either way for `idle_timeout`.
+    /// Nothing passed either way for `idle_timeout`, or for as long as the route allows.
     Idle,
+    /// It took longer than the route allows.
+    Overdue,
 }
 
 /// Why what was done for an exchange was given up.

@@ -7,13 +7,16 @@ use std::{
     io,
     pin::pin,
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use journal::Outcome;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    time::Instant,
+};
 
 use super::{
     meter::{Exchange, Stop},
@@ -61,15 +64,32 @@ enum End {
     Broken,
 }
 
-/// Drives the tunnel to its end and settles the exchange.
-pub async fn run(caller: OnUpgrade, upstream: OnUpgrade, exchange: Exchange, is_websocket: bool) {
-    let (caller, upstream) = match tokio::try_join!(caller, upstream) {
-        Ok((caller, upstream)) => (TokioIo::new(caller), TokioIo::new(upstream)),
-        Err(error) => {
-            tracing::debug!(%error, "a switch of protocols failed");
-            return exchange.settle(Outcome::Broken);
+/// The caller's side of a tunnel.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The caller's connection.
+    pub caller: OnUpgrade,
+    /// What is metered.
+    pub exchange: Exchange,
+    /// When it has taken longer than its route allows.
+    pub overdue: Option<Instant>,
+}
+
+impl Tunnel {
+    /// Drives the tunnel to its end and settles the exchange.
+    pub async fn run(self, upstream: OnUpgrade, is_websocket: bool) {
+        let Self { caller, exchange, overdue } = self;
+        match tokio::try_join!(caller, upstream) {
+            Ok((caller, upstream)) => carry(TokioIo::new(caller), TokioIo::new(upstream), exchange, (is_websocket, overdue)).await,
+            Err(error) => {
+                tracing::debug!(%error, "a switch of protocols failed");
+                exchange.settle(Outcome::Broken);
+            }
         }
-    };
+    }
+}
+
+async fn carry(caller: Side, upstream: Side, exchange: Exchange, (is_websocket, overdue): (bool, Option<Instant>)) {
     if is_websocket {
         exchange.becomes_websocket();
     }
@@ -78,7 +98,7 @@ pub async fn run(caller: OnUpgrade, upstream: OnUpgrade, exchange: Exchange, is_
     let frames = || is_websocket.then(FrameCounter::default);
     let mut up = Direction { from: from_caller, to: to_upstream, frames: frames(), to_caller: false, unsent: false, gone: None };
     let mut down = Direction { from: from_upstream, to: to_caller, frames: frames(), to_caller: true, unsent: false, gone: None };
-    match drive(&mut up, &mut down, &exchange).await {
+    match drive(&mut up, &mut down, &exchange, overdue).await {
         Ok(outcome) => exchange.settle(without_goodbye(&up, &down).unwrap_or(outcome)),
         Err(stop) => {
             exchange.settle(Outcome::Broken);
@@ -102,8 +122,9 @@ fn without_goodbye(up: &Direction, down: &Direction) -> Option<Outcome> {
 
 /// Passes bytes until both directions have ended, one broke, or the gateway wants the exchange to end. A WebSocket also ends when the server closes,
 /// because nothing that a caller could still send would be answered.
-async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange) -> Result<Outcome, Stop> {
+async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange, overdue: Option<Instant>) -> Result<Outcome, Stop> {
     let is_websocket = down.frames.is_some();
+    let mut overdue = overdue.map(|at| Box::pin(tokio::time::sleep_until(at)));
     let mut linger = pin!(tokio::time::sleep(LINGER));
     let mut copy_up = pin!(up.copy(exchange));
     let mut copy_down = pin!(down.copy(exchange));
@@ -111,6 +132,9 @@ async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange) ->
     poll_fn(|cx| {
         if let Some(stop) = exchange.stopped() {
             return Poll::Ready(Err(stop));
+        }
+        if overdue.as_mut().is_some_and(|overdue| overdue.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Err(Stop::Overdue));
         }
         exchange.wake_with(cx.waker());
         if up_end.is_none()
@@ -187,6 +211,7 @@ async fn close(up: &mut Direction, down: &mut Direction, stop: Stop) {
         Stop::Revoked => (POLICY_VIOLATION, "the API key, its subscription or this API is no longer valid"),
         Stop::QuotaUsedUp => (POLICY_VIOLATION, "the quota is used up"),
         Stop::Draining => (GOING_AWAY, "the gateway is stopping"),
+        Stop::Overdue => (GOING_AWAY, "the call took too long"),
         Stop::Idle => (GOING_AWAY, "nothing passed for too long"),
     };
     let (to_caller, to_upstream) = tokio::join!(down.say_goodbye(code, reason, false), up.say_goodbye(code, reason, true));

@@ -17,6 +17,7 @@ use rustls::pki_types::ServerName;
 use url::Url;
 
 use super::options::{CompiledCors, CompiledOptions, Rewrite};
+use crate::upstream::Patience;
 
 /// Why an entry cannot be used; a sentence for operators.
 pub type Reason = String;
@@ -133,6 +134,25 @@ impl CompiledRoute {
     /// How old a policy may be by which its calls are judged; `default` where the route says nothing.
     pub fn max_policy_age(&self, default: Duration) -> Duration {
         self.options.as_ref().and_then(|options| options.max_policy_age).unwrap_or(default)
+    }
+
+    /// How long its calls wait for an upstream.
+    pub fn patience(&self, upstream: &Upstream) -> Patience {
+        let said = |read: fn(&CompiledOptions) -> Option<Duration>| self.options.as_deref().and_then(read);
+        Patience {
+            connect: said(|options| options.connect_timeout).unwrap_or(upstream.connect_timeout),
+            first_byte: said(|options| options.first_byte_timeout).unwrap_or(upstream.first_byte_timeout),
+        }
+    }
+
+    /// How long nothing may pass on its calls; `default` where the route says nothing.
+    pub fn idle_timeout(&self, default: Duration) -> Duration {
+        self.options.as_ref().and_then(|options| options.idle_timeout).unwrap_or(default)
+    }
+
+    /// How long a call may take, where the route says so.
+    pub fn total_timeout(&self) -> Option<Duration> {
+        self.options.as_ref()?.total_timeout
     }
 
     /// Which browser origins may call, where the route says so.

@@ -13,4 +13,4 @@ pub mod tls;
 pub use answer::UpstreamBody;
 pub use body::RequestBody;
 pub use error::{AnswerBodyError, UpstreamError};
-pub use pool::{Connection, Pool};
+pub use pool::{Connection, Patience, Pool};

@@ -89,6 +89,15 @@ impl Connection {
     }
 }
 
+/// How long a call waits for its upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Until there is a connection.
+    pub connect: Duration,
+    /// From the end of the request until the head of the answer.
+    pub first_byte: Duration,
+}
+
 /// Counts a connection while it is open.
 struct Open(Rc<Cell<usize>>);
 
@@ -138,12 +147,12 @@ impl Pool {
     pub async fn send(
         &self,
         upstream: &Arc<Upstream>,
+        Patience { connect, first_byte: patience }: Patience,
         request: Request<RequestBody>,
     ) -> Result<(Response<UpstreamBody>, Connection), UpstreamError> {
         let switches = request.headers().contains_key(http::header::UPGRADE);
         let protocol = if switches { UpstreamProtocol::Http1 } else { upstream.protocol };
         let lane = self.lane(upstream, protocol);
-        let patience = upstream.first_byte_timeout;
         let (mut head, body) = request.into_parts();
         let source = body.source().clone();
         let mut body = Some(body);
@@ -151,7 +160,7 @@ impl Pool {
         loop {
             let (held, reused) = match lane.take() {
                 Some(held) => (held, true),
-                None => (self.connect(upstream, protocol, &lane).await?, false),
+                None => (self.connect(upstream, protocol, &lane, connect).await?, false),
             };
             let sending = match body.take() {
                 Some(body) => body,
@@ -190,15 +199,19 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, upstream: &Upstream, protocol: UpstreamProtocol, lane: &Rc<Lane>) -> Result<Held, UpstreamError> {
+    async fn connect(
+        &self,
+        upstream: &Upstream,
+        protocol: UpstreamProtocol,
+        lane: &Rc<Lane>,
+        patience: Duration,
+    ) -> Result<Held, UpstreamError> {
         let connecting = async {
             let stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
             Bytestream::secure(stream, upstream.tls.as_ref(), protocol, &self.0.tls).await
         };
-        let stream = timeout(upstream.connect_timeout, connecting)
-            .await
-            .map_err(|_| UpstreamError::ConnectTimeout(upstream.connect_timeout))?
-            .map_err(UpstreamError::Connect)?;
+        let stream =
+            timeout(patience, connecting).await.map_err(|_| UpstreamError::ConnectTimeout(patience))?.map_err(UpstreamError::Connect)?;
         let open = &self.0.open;
         open.set(open.get() + 1);
         match stream.speak(protocol, || (), Open(open.clone())).await? {

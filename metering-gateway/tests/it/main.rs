@@ -13,6 +13,7 @@ mod protocols;
 mod quota;
 mod routes;
 mod streaming;
+mod timeouts;
 mod tls;
 mod upstream_http2;
 mod usage;

@@ -51,7 +51,12 @@ impl OpenExchanges {
         for open in self.all() {
             open.end_stuck();
             // Before the head there are bounds of their own.
-            if open.movement.still_for(instant) >= idle_timeout && open.state.borrow().head.is_some() {
+            let still = open.movement.still_for(instant);
+            let too_long = {
+                let state = open.state.borrow();
+                state.head.is_some() && still >= state.permit.grant.route.idle_timeout(idle_timeout)
+            };
+            if too_long {
                 open.give_up();
             }
             let (due, expired) = {

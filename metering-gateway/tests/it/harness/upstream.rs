@@ -33,6 +33,7 @@ pub async fn start() -> SocketAddr {
         .route("/base/v1/stream", get(stream))
         .route("/base/v1/broken", get(broken))
         .route("/base/v1/flood", get(flood))
+        .route("/base/v1/stall", any(stall))
         .route("/base/v1/units/{units}", get(units))
         .route("/base/v1/ws", any(websocket))
         .fallback(async || (StatusCode::NOT_FOUND, "the upstream has no such page"));
@@ -90,6 +91,12 @@ async fn stream(request: Request) -> Response {
     });
     let body = Body::new(StreamBody::new(ReceiverStream::new(receiver)));
     ([("content-type", "text/event-stream"), ("trailer", "x-units")], body).into_response()
+}
+
+/// Begins an answer at once, and never goes on.
+async fn stall() -> Response {
+    let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from("first"))]);
+    Body::from_stream(first.chain(futures_util::stream::pending())).into_response()
 }
 
 /// How many bytes were taken of floods.
