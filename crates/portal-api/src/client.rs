@@ -1,13 +1,13 @@
 //! A typed client of the REST API.
 
-use ids::{ApiKeyId, ApiTokenId, ApplicationId, SubscriptionId, TenantId};
+use ids::{ApiKeyId, ApiTokenId, ApplicationId, RouteId, SubscriptionId, TenantId};
 use reqwest::{Method, RequestBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    ApiKey, ApiProduct, ApiToken, Application, ChangeSubscription, CreateApplication, CreateKey, CreateMeter, CreateSubscription,
-    CreateToken, CreatedKey, CreatedToken, ImportQuery, ImportReport, List, Meter, PageQuery, Plan, Problem, RotateKey, Subscription,
-    SubscriptionQuery,
+    ApiKey, ApiProduct, ApiToken, Application, ChangeSubscription, CreateApplication, CreateKey, CreateMeter, CreateProduct, CreateRoute,
+    CreateSubscription, CreateToken, CreatedKey, CreatedToken, ImportQuery, ImportReport, List, Meter, PageQuery, Plan, Problem, RotateKey,
+    Route, RouteMatch, RouteSettings, Service, ServiceSettings, Subscription, SubscriptionQuery,
 };
 
 /// Why a call failed.
@@ -71,6 +71,10 @@ impl Client {
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         Ok(Self::succeed(self.request(Method::POST, path).json(body)).await?.json().await?)
+    }
+
+    async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        Ok(Self::succeed(self.request(Method::PUT, path).json(body)).await?.json().await?)
     }
 
     async fn delete(&self, path: &str) -> Result<(), ClientError> {
@@ -161,6 +165,51 @@ impl Client {
     pub async fn import_product(&self, query: &ImportQuery, document: Vec<u8>) -> Result<ImportReport, ClientError> {
         let request = self.request(Method::POST, "/products/import").query(query).header("content-type", "application/yaml").body(document);
         Ok(Self::succeed(request).await?.json().await?)
+    }
+
+    /// `POST /api/v1/products`.
+    pub async fn create_product(&self, body: &CreateProduct) -> Result<ApiProduct, ClientError> {
+        self.post("/products", body).await
+    }
+
+    /// `GET /api/v1/products/{slug}/service`.
+    pub async fn get_service(&self, slug: &str) -> Result<Service, ClientError> {
+        self.get(&format!("/products/{slug}/service")).await
+    }
+
+    /// `PUT /api/v1/products/{slug}/service`.
+    pub async fn put_service(&self, slug: &str, body: &ServiceSettings) -> Result<Service, ClientError> {
+        self.put(&format!("/products/{slug}/service"), body).await
+    }
+
+    /// `GET /api/v1/products/{slug}/routes`.
+    pub async fn list_routes(&self, slug: &str) -> Result<List<Route>, ClientError> {
+        self.get(&format!("/products/{slug}/routes")).await
+    }
+
+    /// `POST /api/v1/products/{slug}/routes`.
+    pub async fn create_route(&self, slug: &str, body: &CreateRoute) -> Result<Route, ClientError> {
+        self.post(&format!("/products/{slug}/routes"), body).await
+    }
+
+    /// `GET /api/v1/products/{slug}/routes/{route}`.
+    pub async fn get_route(&self, slug: &str, route: RouteId) -> Result<Route, ClientError> {
+        self.get(&format!("/products/{slug}/routes/{route}")).await
+    }
+
+    /// `PUT /api/v1/products/{slug}/routes/{route}`.
+    pub async fn put_route(&self, slug: &str, route: RouteId, body: &RouteMatch) -> Result<Route, ClientError> {
+        self.put(&format!("/products/{slug}/routes/{route}"), body).await
+    }
+
+    /// `PUT /api/v1/products/{slug}/routes/{route}/settings`.
+    pub async fn put_route_settings(&self, slug: &str, route: RouteId, body: &RouteSettings) -> Result<Route, ClientError> {
+        self.put(&format!("/products/{slug}/routes/{route}/settings"), body).await
+    }
+
+    /// `DELETE /api/v1/products/{slug}/routes/{route}`.
+    pub async fn retire_route(&self, slug: &str, route: RouteId) -> Result<(), ClientError> {
+        self.delete(&format!("/products/{slug}/routes/{route}")).await
     }
 
     /// `GET /api/v1/plans`.

@@ -11,6 +11,7 @@ mod common;
 mod gateway;
 mod invitation;
 mod invoice;
+mod route;
 mod subscription;
 mod usage;
 
@@ -27,5 +28,9 @@ pub use common::{FieldProblem, List, PageQuery, Problem};
 pub use gateway::{CreateGateway, Gateway, GatewayInstance, IssuedGateway, RotateGateway};
 pub use invitation::{CreateInvitation, Invitation, MemberRole};
 pub use invoice::{Invoice, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
+pub use route::{
+    Cors, CreateProduct, CreateRoute, HeaderEdits, HeaderField, Route, RouteMatch, RouteMeter, RouteOptions, RouteSettings, RouteTimeouts,
+    Service, ServiceSettings, UnitSource, UpstreamProtocol, ValueMatch,
+};
 pub use subscription::{ChangeSubscription, CreateSubscription, Subscription, SubscriptionQuery, SubscriptionState};
 pub use usage::{Cost, CostLine, Usage, UsageBy, UsageGroup, UsageMeter, UsageQuery, UsageSlot};

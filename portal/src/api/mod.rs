@@ -22,6 +22,8 @@ mod meters;
 mod plans;
 pub mod problem;
 mod products;
+mod routes;
+mod service;
 mod subscriptions;
 mod tokens;
 mod usage;
@@ -38,6 +40,8 @@ fn documented() -> OpenApiRouter<App> {
             .merge(meters::routes())
             .merge(plans::routes())
             .merge(products::routes())
+            .merge(routes::routes())
+            .merge(service::routes())
             .merge(subscriptions::routes())
             .merge(tokens::routes())
             .merge(usage::routes())

@@ -1,11 +1,12 @@
 //! API products: what is listed and sold as one documented API.
 
 use calendar::Timestamp;
-use ids::{ApiProductId, SpecId};
+use ids::{ApiProductId, ServiceId, SpecId};
 use serde_json::json;
 
 use super::{
     check::Problems,
+    route,
     service::{self, Service, ServiceSettings},
     store,
 };
@@ -20,7 +21,7 @@ use crate::{
 pub(super) const MAX_DESCRIPTION_CHARS: usize = 100_000;
 
 /// Slugs that would stand in the way of paths which the gateway or the admin pages have themselves.
-const RESERVED: [&str; 5] = ["import", "healthz", "livez", "metrics", "readyz"];
+pub(super) const RESERVED: [&str; 6] = ["import", "new", "healthz", "livez", "metrics", "readyz"];
 
 /// What is listed and sold as one documented API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +114,19 @@ pub struct ReferenceText {
     pub digest: Vec<u8>,
 }
 
+/// A product that no document describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewProduct {
+    /// The first segment of its paths, for ever.
+    pub slug: String,
+    /// 1 to 100 characters.
+    pub name: String,
+    /// At most 300 characters.
+    pub summary: String,
+    /// Where its calls go.
+    pub upstream_url: String,
+}
+
 /// What an operator may change of a product.
 #[derive(Debug, Clone)]
 pub struct UpdateProduct {
@@ -167,6 +181,57 @@ pub async fn product(tx: &mut Tx, actor: &Actor, slug: &str) -> Result<(ApiProdu
     Ok((product, service))
 }
 
+/// Creates a product without a document, as a draft. Its routes are added by hand, until a document is imported under its slug.
+pub async fn create_product(tx: &mut Tx, actor: &Actor, input: NewProduct, now: Timestamp) -> Result<ApiProduct> {
+    actor.require(Permission::Operate)?;
+    let mut problems = Problems::default();
+    check_slug(tx, &input.slug, &mut problems).await?;
+    check_texts(&input.name, &input.summary, "", &mut problems);
+    let settings = service::check(ServiceSettings::new(input.upstream_url), &mut problems);
+    problems.finish()?;
+    let product = ApiProduct {
+        id: ApiProductId::new(),
+        slug: input.slug,
+        name: input.name,
+        summary: input.summary,
+        description: String::new(),
+        published_at: None,
+        created_at: now,
+        updated_at: now,
+    };
+    store::insert_product(tx, &product).await?;
+    let service = Service { id: ServiceId::new(), name: product.name.clone(), settings };
+    store::insert_service(tx, product.id, &service).await?;
+    let entry = Entry {
+        action: "api_product.created",
+        target: product.id.to_string(),
+        after: Some(json!({"slug": product.slug, "name": product.name, "upstream_url": service.settings.upstream_url})),
+        ..Entry::default()
+    };
+    audit::record(tx, actor, entry, now).await?;
+    Ok(product)
+}
+
+/// Changes where a product's calls go, and how they are spread.
+pub async fn update_service(tx: &mut Tx, actor: &Actor, slug: &str, settings: ServiceSettings, now: Timestamp) -> Result<Service> {
+    actor.require(Permission::Operate)?;
+    let mut problems = Problems::default();
+    let settings = service::check(settings, &mut problems);
+    problems.finish()?;
+    let product = store::lock_product(tx, slug).await?.ok_or_else(|| Error::not_found("This API product"))?;
+    let (_, before) = self::product(tx, actor, slug).await?;
+    store::update_service(tx, product.id, &settings).await?;
+    let entry = Entry {
+        action: "service.updated",
+        target: before.id.to_string(),
+        before: Some(before.settings.to_json()),
+        after: Some(settings.to_json()),
+        ..Entry::default()
+    };
+    audit::record(tx, actor, entry, now).await?;
+    Ok(Service { settings, ..before })
+}
+
 /// Changes a product's texts and upstream.
 pub async fn update_product(tx: &mut Tx, actor: &Actor, slug: &str, input: UpdateProduct, now: Timestamp) -> Result<ApiProduct> {
     actor.require(Permission::Operate)?;
@@ -175,6 +240,9 @@ pub async fn update_product(tx: &mut Tx, actor: &Actor, slug: &str, input: Updat
     let settings = service::check(input.service, &mut problems);
     problems.finish()?;
     let before = store::lock_product(tx, slug).await?.ok_or_else(|| Error::not_found("This API product"))?;
+    // How calls are spread is said elsewhere.
+    let (_, service) = product(tx, actor, slug).await?;
+    let settings = ServiceSettings { options: service.settings.options, ..settings };
     let after = ApiProduct { name: input.name, summary: input.summary, description: input.description, updated_at: now, ..before.clone() };
     store::update_product(tx, &after).await?;
     store::update_service(tx, after.id, &settings).await?;
@@ -213,14 +281,27 @@ pub async fn editions(tx: &mut Tx, actor: &Actor, product: ApiProductId) -> Resu
 
 /// The newest edition as the reference shows it. Whoever calls has found the product to be visible.
 pub async fn reference(tx: &mut Tx, product: &ApiProduct) -> Result<ReferenceText> {
-    store::reference(tx, product.id).await?.ok_or_else(|| Error::not_found("This document"))
+    find_reference(tx, product).await?.ok_or_else(|| Error::not_found("This document"))
 }
 
-pub(super) fn check_slug(slug: &str, problems: &mut Problems) {
+/// The same; `None` of a product without a document.
+pub async fn find_reference(tx: &mut Tx, product: &ApiProduct) -> Result<Option<ReferenceText>> {
+    store::reference(tx, product.id).await
+}
+
+/// A product that has a reference; one without a document is not found. Whoever calls has found the product to be visible.
+pub async fn with_reference(tx: &mut Tx, product: ApiProduct) -> Result<ApiProduct> {
+    if store::has_document(tx, product.id).await? { Ok(product) } else { Err(Error::not_found("The reference of this API")) }
+}
+
+pub(super) async fn check_slug(tx: &mut Tx, slug: &str, problems: &mut Problems) -> Result<()> {
     problems.slug("slug", slug);
     if RESERVED.contains(&slug) {
         problems.add("slug", "This name is taken by the gateway or the portal itself; choose another one.");
+    } else if let Some(product) = route::store::begun_by(tx, slug).await? {
+        problems.add("slug", format!("A route of {product} begins with this name; choose another one."));
     }
+    Ok(())
 }
 
 pub(super) fn check_texts(name: &str, summary: &str, description: &str, problems: &mut Problems) {

@@ -1,5 +1,7 @@
 //! Checks of texts that several inputs share. Each adds what is wrong to the fields at fault, so that a form shows all of them at once.
 
+use gateway_control::rules::Fault;
+
 use crate::error::{Error, FieldError, Kind, Result};
 
 /// The fields found wrong so far.
@@ -10,6 +12,11 @@ impl Problems {
     /// Names one more field.
     pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.0.push(FieldError { field: field.into().into(), message: message.into() });
+    }
+
+    /// What gateways would refuse.
+    pub fn faults(&mut self, faults: Vec<Fault>) {
+        faults.into_iter().for_each(|fault| self.add(fault.field, fault.message));
     }
 
     /// A slug: the DNS label that stands in URLs and paths.

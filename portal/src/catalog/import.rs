@@ -15,7 +15,7 @@ use super::{
     api_product::{self, ApiProduct, MAX_DESCRIPTION_CHARS},
     check::Problems,
     meter,
-    route::{self, Route, RouteSettings},
+    route::{self, Route, RouteSettings, options::renamed},
     service::{self, Service, ServiceSettings},
     spec::{self, Document, Upstream},
     store,
@@ -144,7 +144,7 @@ pub async fn preview(tx: &mut Tx, actor: &Actor, slug: &str, document: &Document
         existing = route::store::routes_with_retired(tx, product.id).await?;
         service = store::service_of(tx, product.id).await?;
     }
-    Ok(Preview { product, service, changes: Difference::of(existing, slug, document)?.changes() })
+    Ok(Preview { product, service, changes: Difference::of(existing, slug, document)?.changes(slug) })
 }
 
 /// Imports a document: creates the product as a draft, or adds an edition to it.
@@ -168,7 +168,7 @@ pub async fn import(tx: &mut Tx, actor: &Actor, input: Import, now: Timestamp) -
     route::store::insert_routes(tx, product.id, service.id, &difference.insert, &settings).await?;
     route::store::update_routes(tx, product.id, &difference.update).await?;
     route::store::retire_routes(tx, product.id, &difference.retire.iter().map(|route| route.id).collect::<Vec<_>>(), now).await?;
-    let changes = difference.changes();
+    let changes = difference.changes(&product.slug);
     let entry = Entry {
         action: "api_product.imported",
         target: product.id.to_string(),
@@ -188,7 +188,7 @@ async fn create(tx: &mut Tx, input: &Import, now: Timestamp) -> Result<ApiProduc
     let description = spec::shorten(&document.description.replace('\0', ""), MAX_DESCRIPTION_CHARS);
     let summary = document.summary.replace('\0', "");
     let mut problems = Problems::default();
-    api_product::check_slug(&input.slug, &mut problems);
+    api_product::check_slug(tx, &input.slug, &mut problems).await?;
     api_product::check_texts(&name, &summary, &description, &mut problems);
     let settings = match (input.upstream_url.as_deref(), &document.upstream) {
         (Some(url), _) => service::check(ServiceSettings::new(url), &mut problems),
@@ -246,6 +246,10 @@ impl Difference {
         let mut known: HashMap<(String, String), Route> = HashMap::with_capacity(existing.len());
         // Routes in force come last, so that they win over retired ones of the same shape.
         for route in existing {
+            // One by hand that names hosts or conditions stands beside what a document describes.
+            if route.by_hand && route::options::is_conditional(&route.options) {
+                continue;
+            }
             let path: PathTemplate = route.path.parse().map_err(Error::internal)?;
             known.insert((route.method.clone(), path.shape()), route);
         }
@@ -262,6 +266,8 @@ impl Difference {
                 operation_id: operation.operation_id.clone(),
                 summary: operation.summary.replace('\0', ""),
                 settings: old.as_ref().map_or(RouteSettings { rate_group: None, meters: Vec::new() }, |old| old.settings.clone()),
+                options: old.as_ref().map(|old| renamed(&old.options, &old.path, &path)).unwrap_or_default(),
+                by_hand: false,
                 retired_at: None,
             };
             match old {
@@ -275,13 +281,13 @@ impl Difference {
                 }
             }
         }
-        difference.retire = known.into_values().filter(|route| route.retired_at.is_none()).collect();
+        difference.retire = known.into_values().filter(|route| route.retired_at.is_none() && !route.by_hand).collect();
         difference.retire.sort_by(|a, b| (&a.path, &a.method).cmp(&(&b.path, &b.method)));
         Ok(difference)
     }
 
-    fn changes(&self) -> Changes {
-        let name = |route: &Route| format!("{} {}", route.method, route.path_in_product());
+    fn changes(&self, slug: &str) -> Changes {
+        let name = |route: &Route| format!("{} {}", route.method_text(), route.path_in_product(slug));
         let (back, changed): (Vec<&Route>, Vec<&Route>) = self.update.iter().partition(|route| self.came_back.contains(&route.id));
         Changes {
             added: self.insert.iter().chain(back).map(name).collect(),

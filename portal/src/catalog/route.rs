@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use calendar::Timestamp;
 use gateway_control::{
+    options::RouteOptions,
     policy::{RouteMeter, UnitSource},
     units::Micros,
 };
@@ -18,6 +19,9 @@ use crate::{
     identity::{Actor, Permission},
 };
 
+pub mod by_hand;
+mod matching;
+pub mod options;
 pub(super) mod store;
 
 /// The most meters that one call moves.
@@ -31,9 +35,9 @@ const MAX_UNITS: Micros = Micros::units(1_000_000_000);
 pub struct Route {
     /// Its id, which usage names for ever.
     pub id: RouteId,
-    /// Upper case.
+    /// Upper case; `*` for all.
     pub method: String,
-    /// The path as callers use it, the product's slug included.
+    /// The path as callers use it, the product's slug included. One that was added by hand may do without the slug.
     pub path: String,
     /// `operationId` of the document.
     pub operation_id: Option<String>,
@@ -41,14 +45,27 @@ pub struct Route {
     pub summary: String,
     /// What limits and meters say of it.
     pub settings: RouteSettings,
-    /// Since when the document lacks it.
+    /// What else it matches, and how its calls are changed and bounded.
+    pub options: RouteOptions,
+    /// No document names it: somebody added it.
+    pub by_hand: bool,
+    /// Since when the document lacks it, or when somebody retired it.
     pub retired_at: Option<Timestamp>,
 }
 
 impl Route {
-    /// The path without the product's slug, as the document has it.
-    pub fn path_in_product(&self) -> &str {
-        self.path.char_indices().skip(1).find(|(_, character)| *character == '/').and_then(|(at, _)| self.path.get(at..)).unwrap_or("/")
+    /// The path without the product's slug, as the document has it. A path that does without the slug is shown whole.
+    pub fn path_in_product(&self, slug: &str) -> &str {
+        match self.path.strip_prefix('/').and_then(|path| path.strip_prefix(slug)) {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => &self.path,
+        }
+    }
+
+    /// Its method for people.
+    pub fn method_text(&self) -> &str {
+        if self.method == "*" { "ANY" } else { &self.method }
     }
 }
 
@@ -64,6 +81,11 @@ pub struct RouteSettings {
 /// How a route that was just imported is metered: each call is one unit of a meter.
 pub fn counts_calls(meter: MeterId) -> RouteMeter {
     RouteMeter { meter, source: UnitSource::Call, default_units: Micros::ONE, max_units: Micros::ONE }
+}
+
+/// One route in force of a product.
+pub async fn route(tx: &mut Tx, product: ApiProductId, id: RouteId) -> Result<Route> {
+    store::route(tx, product, id).await?.ok_or_else(|| Error::not_found("This route"))
 }
 
 /// The routes in force of a product, by path and method.
@@ -144,9 +166,18 @@ mod tests {
             operation_id: None,
             summary: String::new(),
             settings: RouteSettings { rate_group: None, meters: Vec::new() },
+            options: RouteOptions::default(),
+            by_hand: false,
             retired_at: None,
         };
-        assert_eq!(route("/weather/v1/{city}").path_in_product(), "/v1/{city}");
-        assert_eq!(route("/weather/").path_in_product(), "/");
+        for (path, shown) in [
+            ("/weather/v1/{city}", "/v1/{city}"),
+            ("/weather/", "/"),
+            ("/weather", "/"),
+            ("/weatherman/v1", "/weatherman/v1"),
+            ("/weather.v1.Weather/Get", "/weather.v1.Weather/Get"),
+        ] {
+            assert_eq!(route(path).path_in_product("weather"), shown);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Backends: where the gateway sends a product's calls.
 
+use gateway_control::{options::ServiceOptions, rules};
 use ids::ServiceId;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::check::Problems;
@@ -30,12 +32,28 @@ pub struct ServiceSettings {
     pub connect_timeout_ms: i32,
     /// How long it waits for the head of the answer: 1 to 3,600,000 milliseconds.
     pub first_byte_timeout_ms: i32,
+    /// How calls are spread over addresses, and what is done when one of them fails.
+    pub options: ServiceOptions,
 }
 
 impl ServiceSettings {
+    /// As the audit log holds them.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "upstream_url": self.upstream_url, "sandbox_url": self.sandbox_url, "connect_timeout_ms": self.connect_timeout_ms,
+            "first_byte_timeout_ms": self.first_byte_timeout_ms, "options": self.options,
+        })
+    }
+
     /// With the times that suit most backends.
     pub fn new(upstream_url: impl Into<String>) -> Self {
-        Self { upstream_url: upstream_url.into(), sandbox_url: None, connect_timeout_ms: 5_000, first_byte_timeout_ms: 60_000 }
+        Self {
+            upstream_url: upstream_url.into(),
+            sandbox_url: None,
+            connect_timeout_ms: 5_000,
+            first_byte_timeout_ms: 60_000,
+            options: ServiceOptions::default(),
+        }
     }
 }
 
@@ -49,6 +67,7 @@ pub(super) fn check(settings: ServiceSettings, problems: &mut Problems) -> Servi
     if !(1..=3_600_000).contains(&settings.first_byte_timeout_ms) {
         problems.add("first_byte_timeout_ms", "Use 1 to 3600000 milliseconds.");
     }
+    problems.faults(rules::service_faults(&settings.options));
     ServiceSettings { upstream_url, sandbox_url, ..settings }
 }
 

@@ -1,7 +1,9 @@
 //! All SQL of products, documents and services.
 
 use calendar::Timestamp;
+use gateway_control::options::ServiceOptions;
 use ids::{ApiProductId, ServiceId, SpecId, UserId};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
@@ -128,7 +130,8 @@ pub(super) async fn set_published(tx: &mut Tx, id: ApiProductId, at: Option<Time
 
 pub(super) async fn service_of(tx: &mut Tx, product: ApiProductId) -> Result<Option<Service>> {
     let row = sqlx::query!(
-        "SELECT id, name, upstream_url, sandbox_url, connect_timeout_ms, first_byte_timeout_ms FROM services WHERE product_id = $1",
+        r#"SELECT id, name, upstream_url, sandbox_url, connect_timeout_ms, first_byte_timeout_ms, options AS "options: Json<ServiceOptions>"
+           FROM services WHERE product_id = $1"#,
         product.uuid(),
     );
     Ok(row.fetch_optional(&mut **tx).await?.map(|row| Service {
@@ -139,14 +142,15 @@ pub(super) async fn service_of(tx: &mut Tx, product: ApiProductId) -> Result<Opt
             sandbox_url: row.sandbox_url,
             connect_timeout_ms: row.connect_timeout_ms,
             first_byte_timeout_ms: row.first_byte_timeout_ms,
+            options: row.options.0,
         },
     }))
 }
 
 pub(super) async fn insert_service(tx: &mut Tx, product: ApiProductId, service: &Service) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO services (id, product_id, name, upstream_url, sandbox_url, connect_timeout_ms, first_byte_timeout_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO services (id, product_id, name, upstream_url, sandbox_url, connect_timeout_ms, first_byte_timeout_ms, options)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         service.id.uuid(),
         product.uuid(),
         service.name,
@@ -154,6 +158,7 @@ pub(super) async fn insert_service(tx: &mut Tx, product: ApiProductId, service: 
         service.settings.sandbox_url,
         service.settings.connect_timeout_ms,
         service.settings.first_byte_timeout_ms,
+        serde_json::to_value(&service.settings.options)?,
     )
     .execute(&mut **tx)
     .await?;
@@ -162,12 +167,14 @@ pub(super) async fn insert_service(tx: &mut Tx, product: ApiProductId, service: 
 
 pub(super) async fn update_service(tx: &mut Tx, product: ApiProductId, settings: &ServiceSettings) -> Result<()> {
     sqlx::query!(
-        "UPDATE services SET upstream_url = $2, sandbox_url = $3, connect_timeout_ms = $4, first_byte_timeout_ms = $5 WHERE product_id = $1",
+        "UPDATE services SET upstream_url = $2, sandbox_url = $3, connect_timeout_ms = $4, first_byte_timeout_ms = $5, options = $6
+         WHERE product_id = $1",
         product.uuid(),
         settings.upstream_url,
         settings.sandbox_url,
         settings.connect_timeout_ms,
         settings.first_byte_timeout_ms,
+        serde_json::to_value(&settings.options)?,
     )
     .execute(&mut **tx)
     .await?;
@@ -237,6 +244,11 @@ pub(super) async fn reference(tx: &mut Tx, product: ApiProductId) -> Result<Opti
         product.uuid()
     );
     Ok(row.fetch_optional(&mut **tx).await?)
+}
+
+pub(super) async fn has_document(tx: &mut Tx, product: ApiProductId) -> Result<bool> {
+    let has = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM specs WHERE product_id = $1) AS "has!""#, product.uuid());
+    Ok(has.fetch_one(&mut **tx).await?)
 }
 
 /// Removes what has expired, and what the operator uploaded before.

@@ -2,8 +2,10 @@
 
 use gateway_control::{
     credential::KeyDigest,
-    path::PathTemplate,
+    options::{RouteOptions, ServiceOptions},
+    path::{PathError, PathTemplate},
     policy::{ApiKey, EntryBody, PlanVersion, Route, Service, Settings, Subscription, SubscriptionState},
+    rules::{self, Fault},
     usage::Mode,
 };
 use ids::{ApiKeyId, ApiProductId, ApplicationId, NamespaceId, PlanVersionId, RouteId, ServiceId, SubscriptionId, Uuid};
@@ -70,6 +72,8 @@ fn service_entry(facts: &ServiceFacts) -> Result<Option<EntryBody>, BadFacts> {
             checked_url(column, url)?;
         }
     }
+    let options: ServiceOptions = json("options", &facts.options)?;
+    faultless(rules::service_faults(&options))?;
     Ok(Some(EntryBody::Service(Service {
         id: ServiceId::from_uuid(facts.id),
         name: facts.name.clone(),
@@ -77,7 +81,7 @@ fn service_entry(facts: &ServiceFacts) -> Result<Option<EntryBody>, BadFacts> {
         sandbox: facts.sandbox_url.clone(),
         connect_timeout_ms: unsigned("connect_timeout_ms", facts.connect_timeout_ms)?,
         first_byte_timeout_ms: unsigned("first_byte_timeout_ms", facts.first_byte_timeout_ms)?,
-        options: None,
+        options: options.stated(),
     })))
 }
 
@@ -85,7 +89,9 @@ fn route_entry(facts: &RouteFacts) -> Result<Option<EntryBody>, BadFacts> {
     if facts.product_published_at.is_none() || facts.retired_at.is_some() {
         return Ok(None);
     }
-    facts.path.parse::<PathTemplate>().map_err(|error| BadFacts { column: "path", reason: error.to_string() })?;
+    let path: PathTemplate = facts.path.parse().map_err(|error: PathError| BadFacts { column: "path", reason: error.to_string() })?;
+    let options: RouteOptions = json("options", &facts.options)?;
+    faultless(rules::route_faults(&options, &path))?;
     Ok(Some(EntryBody::Route(Route {
         id: RouteId::from_uuid(facts.id),
         product: ApiProductId::from_uuid(facts.product_id),
@@ -93,11 +99,24 @@ fn route_entry(facts: &RouteFacts) -> Result<Option<EntryBody>, BadFacts> {
         service: ServiceId::from_uuid(facts.service_id),
         method: (facts.method != "*").then(|| facts.method.to_ascii_uppercase()),
         path: facts.path.clone(),
-        strip_prefix: format!("/{}", facts.product_slug),
+        strip_prefix: strip_prefix(&facts.product_slug, &facts.path),
         group: facts.rate_group.clone(),
         meters: json("meters", &facts.meters)?,
-        options: None,
+        options: options.stated(),
     })))
+}
+
+/// The product's slug, which is not the upstream's to know; nothing of a path that does without it.
+fn strip_prefix(slug: &str, path: &str) -> String {
+    let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(slug));
+    if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) { format!("/{slug}") } else { String::new() }
+}
+
+fn faultless(faults: Vec<Fault>) -> Result<(), BadFacts> {
+    match faults.into_iter().next() {
+        Some(fault) => Err(BadFacts { column: "options", reason: format!("{}: {}", fault.field, fault.message) }),
+        None => Ok(()),
+    }
 }
 
 fn plan_version_entry(facts: &PlanVersionFacts) -> Result<Option<EntryBody>, BadFacts> {

@@ -31,7 +31,7 @@ pub struct SettingsFacts {
 }
 
 /// A row of `services` with its product's state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the columns of the table, which the migrations describe")]
 pub struct ServiceFacts {
     pub id: Uuid,
@@ -40,6 +40,7 @@ pub struct ServiceFacts {
     pub sandbox_url: Option<String>,
     pub connect_timeout_ms: i32,
     pub first_byte_timeout_ms: i32,
+    pub options: Value,
     pub product_published_at: Option<Timestamp>,
 }
 
@@ -55,6 +56,7 @@ pub struct RouteFacts {
     pub path: String,
     pub rate_group: Option<String>,
     pub meters: Value,
+    pub options: Value,
     pub retired_at: Option<Timestamp>,
     pub product_published_at: Option<Timestamp>,
 }

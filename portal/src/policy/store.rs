@@ -174,7 +174,8 @@ pub(super) async fn read_facts(connection: &mut PgConnection, kind: EntryKind, i
 async fn services(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, Facts)>> {
     let rows = sqlx::query_as!(
         ServiceFacts,
-        "SELECT s.id, s.name, s.upstream_url, s.sandbox_url, s.connect_timeout_ms, s.first_byte_timeout_ms, p.published_at AS product_published_at
+        "SELECT s.id, s.name, s.upstream_url, s.sandbox_url, s.connect_timeout_ms, s.first_byte_timeout_ms, s.options,
+                p.published_at AS product_published_at
          FROM services s JOIN api_products p ON p.id = s.product_id WHERE s.id = ANY($1)",
         ids
     )
@@ -186,7 +187,7 @@ async fn services(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uu
 async fn routes(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, Facts)>> {
     let rows = sqlx::query_as!(
         RouteFacts,
-        "SELECT r.id, r.product_id, p.slug AS product_slug, r.service_id, r.method, r.path, r.rate_group, r.meters, r.retired_at,
+        "SELECT r.id, r.product_id, p.slug AS product_slug, r.service_id, r.method, r.path, r.rate_group, r.meters, r.options, r.retired_at,
                 p.published_at AS product_published_at
          FROM routes r JOIN api_products p ON p.id = r.product_id WHERE r.id = ANY($1)",
         ids

@@ -21,8 +21,13 @@ use crate::{
     error::Error,
 };
 
+mod by_hand;
+mod create;
 mod import;
+mod lines;
 mod routes;
+mod service;
+mod traffic;
 
 /// What a multipart form may have beside the document.
 const FORM_BYTES: usize = 64 * 1024;
@@ -34,14 +39,20 @@ pub fn routes() -> Router<App> {
         .layer(DefaultBodyLimit::max(spec::MAX_BYTES + FORM_BYTES));
     Router::new()
         .route("/admin/products", get(index))
+        .route("/admin/products/new", get(create::form).post(create::create))
         .merge(upload)
         .route("/admin/products/import/{upload}", get(import::preview).post(import::confirm))
         .route("/admin/products/{slug}", get(show).post(update))
         .route("/admin/products/{slug}/publish", post(publish))
         .route("/admin/products/{slug}/unpublish", post(unpublish))
         .route("/admin/products/{slug}/editions", get(editions))
+        .route("/admin/products/{slug}/service", get(service::show).post(service::update))
+        .route("/admin/products/{slug}/routes/new", get(by_hand::form).post(by_hand::add))
         .route("/admin/products/{slug}/routes", get(routes::index))
         .route("/admin/products/{slug}/routes/{route}", get(routes::show).post(routes::update))
+        .route("/admin/products/{slug}/routes/{route}/traffic", get(traffic::show).post(traffic::update))
+        .route("/admin/products/{slug}/routes/{route}/calls", get(by_hand::edit_form).post(by_hand::edit))
+        .route("/admin/products/{slug}/routes/{route}/retire", post(by_hand::retire))
 }
 
 #[derive(Template)]
@@ -99,10 +110,10 @@ impl ProductForm {
             // Browsers send line ends as CR LF.
             description: self.description.replace("\r\n", "\n").trim().to_owned(),
             service: ServiceSettings {
-                upstream_url: self.upstream_url.clone(),
                 sandbox_url: Some(self.sandbox_url.clone()),
                 connect_timeout_ms: number(&self.connect_timeout_ms),
                 first_byte_timeout_ms: number(&self.first_byte_timeout_ms),
+                ..ServiceSettings::new(self.upstream_url.clone())
             },
         }
     }

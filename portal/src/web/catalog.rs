@@ -77,6 +77,7 @@ struct ShowPage {
     all_routes: usize,
     plans: Vec<PlanView>,
     sample: Sample,
+    has_document: bool,
     is_operator: bool,
 }
 
@@ -93,21 +94,27 @@ async fn show(mut visit: Visit, Path(slug): Path<String>) -> Result<Html<String>
     let mut routes = route::routes(tx, product.id).await?;
     let plans: Vec<_> = plan::published_plans(tx).await?.into_iter().filter(|version| version.covers(product.id)).collect();
     let plans = plan_text::views(tx, &plans).await?;
-    let reference = api_product::reference(tx, &product).await?;
-    let base_url = product.base_url(&visit.app.config.gateway_url);
-    let sample = sample(&base_url, &routes, &reference.document);
+    let reference = api_product::find_reference(tx, &product).await?;
+    let gateway = &visit.app.config.gateway_url;
+    let base_url = product.base_url(gateway);
+    let document = reference.as_ref().map(|reference| reference.document.as_str());
+    let sample = sample(gateway.as_str().trim_end_matches('/'), &product.slug, &routes, document);
+    let has_document = document.is_some();
     let all_routes = routes.len();
     routes.truncate(SHOWN_ROUTES);
     let is_operator = visit.actor.is_operator;
     let shell = visit.shell(product.name.clone(), "catalog").await?;
-    Ok(Html(ShowPage { shell, product, base_url, routes, all_routes, plans, sample, is_operator }.render()?))
+    Ok(Html(ShowPage { shell, product, base_url, routes, all_routes, plans, sample, has_document, is_operator }.render()?))
 }
 
 /// The simplest call: reading, with as few values to fill in as can be.
-fn sample(base_url: &str, routes: &[Route], document: &str) -> Sample {
+fn sample(gateway: &str, slug: &str, routes: &[Route], document: Option<&str>) -> Sample {
     let simplest = routes.iter().min_by_key(|route| (route.method != "GET", route.path.matches('{').count(), route.path.len()));
-    let (method, path) = simplest.map_or(("GET", "/"), |route| (route.method.as_str(), route.path_in_product()));
-    let url = format!("{base_url}{}", spec::sample_path(document, method, path));
+    let method = simplest.map_or("GET", |route| if route.method == "*" { "GET" } else { &route.method });
+    let path = simplest.map_or("/", |route| route.path_in_product(slug));
+    // A path that does without the slug stands at the gateway's root.
+    let base = if simplest.is_some_and(|route| route.path == path) { gateway.to_owned() } else { format!("{gateway}/{slug}") };
+    let url = format!("{base}{}", document.map_or_else(|| path.to_owned(), |document| spec::sample_path(document, method, path)));
     let header = gateway_control::headers::API_KEY;
     let option = if method == "GET" { String::new() } else { format!(" -X {method}") };
     Sample {

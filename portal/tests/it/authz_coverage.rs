@@ -132,6 +132,10 @@ impl World {
             "gateways.create" => Some(json!({ "name": "edge" })),
             "gateways.rotate" => Some(json!({ "overlap_seconds": 0 })),
             "meters.create" => Some(json!({ "slug": "m", "name": "M", "unit": "unit", "aggregation": "sum" })),
+            "products.create" => Some(json!({ "slug": "mine", "name": "Mine", "upstream_url": "http://10.0.0.1" })),
+            "routes.create" | "routes.put" => Some(json!({ "path": "/weather/mine" })),
+            "routes.put_settings" => Some(json!({ "options": {} })),
+            "service.put" => Some(json!({ "upstream_url": "http://10.0.0.1" })),
             "tokens.create" => Some(json!({ "name": "t" })),
             _ => None,
         }

@@ -17,6 +17,7 @@ mod mail;
 mod openapi;
 mod partitions;
 mod purchase;
+mod routes;
 mod sign_up;
 mod slow_bodies;
 mod support;

@@ -9,13 +9,14 @@ use crate::{
     catalog::{self, spec},
 };
 
+mod create;
 mod get;
 mod import;
 mod list;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     let import = OpenApiRouter::new().routes(routes!(import::import_product)).layer(DefaultBodyLimit::max(spec::MAX_BYTES));
-    OpenApiRouter::new().routes(routes!(list::list_products)).routes(routes!(get::get_product)).merge(import)
+    OpenApiRouter::new().routes(routes!(list::list_products, create::create_product)).routes(routes!(get::get_product)).merge(import)
 }
 
 fn shown(product: catalog::ApiProduct, gateway: &Url) -> portal_api::ApiProduct {

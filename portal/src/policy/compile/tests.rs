@@ -26,6 +26,7 @@ fn service() -> ServiceFacts {
         sandbox_url: None,
         connect_timeout_ms: 5000,
         first_byte_timeout_ms: 60000,
+        options: json!({}),
         product_published_at: Some(AT),
     }
 }
@@ -40,6 +41,7 @@ fn route() -> RouteFacts {
         path: "/weather/v1/{city}".into(),
         rate_group: None,
         meters: json!([{ "meter": "mtr_00000000000000000000000004", "source": { "from": "call" }, "default_units": "1", "max_units": "1" }]),
+        options: json!({}),
         retired_at: None,
         product_published_at: Some(AT),
     }
@@ -161,11 +163,29 @@ fn states_and_methods() {
 }
 
 #[test]
+fn options_are_told_where_there_are_any() {
+    let with = json!({ "addresses": ["10.0.0.2:80"], "protocol": "http2" });
+    assert_eq!(body(Facts::Service(ServiceFacts { options: with.clone(), ..service() }))["options"], with);
+    let with = json!({ "hosts": ["api.example.com"], "rewrite": "/forecast/{city}", "timeouts": { "total_ms": 500 } });
+    assert_eq!(body(Facts::Route(RouteFacts { options: with.clone(), ..route() }))["options"], with);
+    assert_eq!(body(Facts::Route(route())).get("options"), None);
+}
+
+#[test]
+fn a_path_without_the_slug_keeps_its_first_segment() {
+    for (path, prefix) in [("/weather/v1", "/weather"), ("/weather", "/weather"), ("/weatherman/v1", ""), ("/weather.v1.Weather/Get", "")] {
+        assert_eq!(body(Facts::Route(RouteFacts { path: path.into(), ..route() }))["strip_prefix"], prefix, "{path}");
+    }
+}
+
+#[test]
 fn bad_facts_are_named_by_their_column() {
     assert_eq!(fault(Facts::Service(ServiceFacts { upstream_url: "ftp://host".into(), ..service() })), "upstream_url");
     assert_eq!(fault(Facts::Service(ServiceFacts { sandbox_url: Some("nowhere".into()), ..service() })), "sandbox_url");
     assert_eq!(fault(Facts::Route(RouteFacts { path: "weather".into(), ..route() })), "path");
     assert_eq!(fault(Facts::Route(RouteFacts { meters: json!([{}]), ..route() })), "meters");
+    assert_eq!(fault(Facts::Route(RouteFacts { options: json!({ "rewrite": "/{other}" }), ..route() })), "options");
+    assert_eq!(fault(Facts::Service(ServiceFacts { options: json!({ "addresses": ["http://a"] }), ..service() })), "options");
     assert_eq!(fault(Facts::PlanVersion(PlanVersionFacts { quotas: json!({}), ..plan_version() })), "quotas");
     assert_eq!(fault(Facts::PlanVersion(PlanVersionFacts { cadence: "hour".into(), ..plan_version() })), "cadence");
     assert_eq!(fault(Facts::Subscription(SubscriptionFacts { state: "odd".into(), ..subscription() })), "state");

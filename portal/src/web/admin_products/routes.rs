@@ -13,7 +13,7 @@ use gateway_control::{
 };
 use ids::{MeterId, RouteId};
 
-use super::SearchQuery;
+use super::{SearchQuery, traffic};
 use crate::{
     catalog::{
         ApiProduct, Meter, api_product, meter,
@@ -54,6 +54,8 @@ struct IndexPage {
 struct RouteRow {
     route: Route,
     meters: String,
+    /// What its options do, in a few words.
+    notes: Vec<String>,
 }
 
 pub(super) async fn index(mut call: UserCall, Path(slug): Path<String>, Query(search): SearchQuery) -> Result<Html<String>, Failure> {
@@ -69,8 +71,12 @@ pub(super) async fn index(mut call: UserCall, Path(slug): Path<String>, Query(se
     let total = routes.len();
     let page = search.page.unwrap_or(1).clamp(1, total.div_ceil(PER_PAGE).max(1));
     let first = (page - 1) * PER_PAGE;
-    let rows: Vec<RouteRow> =
-        routes.into_iter().skip(first).take(PER_PAGE).map(|route| RouteRow { meters: in_words(&route.settings, &meters), route }).collect();
+    let rows: Vec<RouteRow> = routes
+        .into_iter()
+        .skip(first)
+        .take(PER_PAGE)
+        .map(|route| RouteRow { meters: in_words(&route.settings, &meters), notes: traffic::notes(&route), route })
+        .collect();
     let link = |page: usize| {
         let query =
             url::form_urlencoded::Serializer::new(String::new()).append_pair("q", &query).append_pair("page", &page.to_string()).finish();
@@ -216,10 +222,9 @@ pub(super) async fn show(mut call: UserCall, Path((slug, route)): Path<(String, 
     show_page(call, product, route, form, no_error()).await
 }
 
-async fn find(call: &mut UserCall, slug: &str, id: RouteId) -> Result<(ApiProduct, Route)> {
+pub(super) async fn find(call: &mut UserCall, slug: &str, id: RouteId) -> Result<(ApiProduct, Route)> {
     let (product, _) = api_product::product(&mut call.tx, &call.actor, slug).await?;
-    let routes = route::routes(&mut call.tx, product.id).await?;
-    let route = routes.into_iter().find(|route| route.id == id).ok_or_else(|| Error::not_found("This route"))?;
+    let route = route::route(&mut call.tx, product.id, id).await?;
     Ok((product, route))
 }
 
@@ -227,7 +232,7 @@ async fn show_page(mut call: UserCall, product: ApiProduct, route: Route, mut fo
     let meters = meter::meters(&mut call.tx).await?;
     form.rows.extend(std::iter::repeat_n(MeterRow { source: "call".to_owned(), ..MeterRow::default() }, SPARE_ROWS));
     let status = form_status(&error);
-    let shell = call.shell(format!("{} {}", route.method, route.path_in_product()), "admin-products").await?;
+    let shell = call.shell(format!("{} {}", route.method_text(), route.path_in_product(&product.slug)), "admin-products").await?;
     Ok((status, Html(ShowPage { shell, product, route, meters, form, error }.render()?)).into_response())
 }
 

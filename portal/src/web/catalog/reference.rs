@@ -43,6 +43,7 @@ struct ReferencePage {
 
 pub(super) async fn show(mut visit: Visit, Path(slug): Path<String>) -> Result<Response, Failure> {
     let product = api_product::visible_product(&mut visit.tx, &visit.actor, &slug).await?;
+    let product = api_product::with_reference(&mut visit.tx, product).await?;
     let tenant = visit.session.as_ref().and_then(|session| session.tenant()).map(|tenant| tenant.id);
     let applications = match tenant {
         Some(tenant) => applications_for(&mut visit.tx, &visit.actor, tenant, &product).await?,
@@ -60,6 +61,7 @@ pub(super) struct TryIt {
 /// Mints a credential for the console and shows the reference with it. It is in this one answer only, which nothing stores.
 pub(super) async fn try_it(Path(slug): Path<String>, Posted(mut call, input): Posted<Call, TryIt>) -> Result<Response, Failure> {
     let product = api_product::visible_product(&mut call.tx, &call.actor, &slug).await?;
+    let product = api_product::with_reference(&mut call.tx, product).await?;
     let applications = applications_for(&mut call.tx, &call.actor, call.tenant, &product).await?;
     let of = Of { tenant: call.tenant, application: input.application };
     let (key, secret) = api_key::mint_try_it(&mut call.tx, &call.actor, of, Mode::Live, call.now).await?;
