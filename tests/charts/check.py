@@ -22,7 +22,15 @@ CASES = {
             "service": {"annotations": {"a": "b"}},
         },
         "monitoring": {"enabled": True, "interval": "30s", "labels": {"release": "prometheus"}},
-        "gateway": {"cores": 4, "journal": {"storageClassName": "fast"}, "drainSeconds": 60},
+        "gateway": {
+            "cores": 4,
+            "journal": {"storageClassName": "fast"},
+            "drainSeconds": 60,
+            "tls": {"secrets": ["api-cert", "other-cert"]},
+            "proxyProtocolFrom": ["10.0.0.0/8", "fd00::/8"],
+            "trustedProxyHops": 1,
+            "settings": {"GATEWAY_ACCESS_LOG": "errors", "GATEWAY_MAX_CONNECTIONS": 1000},
+        },
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
@@ -32,6 +40,8 @@ CASES = {
 REFUSED = {
     "an unknown value": {"portall": {}},
     "a port out of range": {"portal": {"service": {"port": 70000}}},
+    "a gateway's setting of another name": {"gateway": {"settings": {"PORTAL_LOG": "debug"}}},
+    "a balancer's address that is no network": {"gateway": {"proxyProtocolFrom": ["10.0.0.1"]}},
     "a URL without a scheme": {"portal": {"publicUrl": "portal.example.com"}},
 }
 faults = []
@@ -85,7 +95,12 @@ def check_case(name, values):
     for doc in (d for d in docs if d["kind"] == "StatefulSet"):
         claims = {c["metadata"]["name"] for c in doc["spec"]["volumeClaimTemplates"]}
         mounts = {m["name"] for m in doc["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
-        expect(claims == mounts == {"journal"}, f"{name}: the journal is not on a volume of its own")
+        secrets = {f"tls-{secret}" for secret in values.get("gateway", {}).get("tls", {}).get("secrets", [])}
+        volumes = {v["name"] for v in doc["spec"]["template"]["spec"].get("volumes", [])}
+        expect(claims == {"journal"} and mounts == {"journal"} | secrets, f"{name}: the journal is not on a volume of its own, or certificates are missing")
+        expect(secrets <= volumes, f"{name}: volumes {volumes} lack certificates")
+        https = [p for d in docs if d["kind"] == "Service" for p in d["spec"]["ports"] if p["name"] == "https"]
+        expect(len(https) == (1 if secrets else 0), f"{name}: the port for TLS: {https}")
         drain = values.get("gateway", {}).get("drainSeconds", 30)
         expect(doc["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain, f"{name}: killed before it has drained")
 
