@@ -1,6 +1,6 @@
 # Each target is one line that calls the real tool. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help assets up test lint fmt openapi sqlx-prepare bench bench-peers soak
+.PHONY: help assets up test lint fmt openapi sqlx-prepare bench bench-peers soak fuzz
 # Queries are checked against .sqlx/ wherever DATABASE_URL points, so that building never needs a database.
 export SQLX_OFFLINE ?= true
 WITH_POSTGRES = cargo run --quiet --package local-postgres --bin with-postgres --
@@ -42,3 +42,6 @@ bench-peers: ## The gateway beside HAProxy, nginx, Envoy (if ENVOY names one) an
 
 soak: assets ## The tests with a hundred times the random cases
 	scripts/setup test && cargo build $(BINS) && PROPTEST_CASES=25600 $(WITH_POSTGRES) cargo nextest run --workspace --profile soak
+
+fuzz: ## Fuzz the parsers, each for a minute (make fuzz SECONDS=600 for longer)
+	scripts/fuzz $(or $(SECONDS),60)

@@ -8,6 +8,7 @@ mod forwarding;
 mod hostile;
 mod lifecycle;
 mod listener;
+mod metered;
 mod observe;
 mod protocols;
 mod quota;
