@@ -71,6 +71,16 @@ pub fn suggest_dns_label(name: &str) -> String {
     if label.is_empty() { "organization".to_owned() } else { label.to_owned() }
 }
 
+/// The label for the `number`th of those that would have the same one: `acme`, `acme-2`, `acme-3`. It stays a label.
+pub fn numbered_dns_label(label: &str, number: u32) -> String {
+    if number <= 1 {
+        return label.to_owned();
+    }
+    let suffix = format!("-{number}");
+    let kept: String = label.chars().take(63 - suffix.len()).collect();
+    format!("{}{suffix}", kept.trim_end_matches('-'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +96,20 @@ mod tests {
         ] {
             assert_eq!(suggest_dns_label(name), label);
             assert_eq!(dns_label("namespace", label).ok().as_deref(), Some(label));
+        }
+    }
+
+    #[test]
+    fn numbered_labels_stay_labels() {
+        let long = "a".repeat(60) + "-bc";
+        for (label, number, numbered) in [
+            ("acme", 1, "acme".to_owned()),
+            ("acme", 2, "acme-2".to_owned()),
+            (&long, 12, "a".repeat(60) + "-12"),
+            (&"b".repeat(63), 7, "b".repeat(61) + "-7"),
+        ] {
+            assert_eq!(numbered_dns_label(label, number), numbered);
+            assert!(dns_label("namespace", &numbered).is_ok(), "{numbered}");
         }
     }
 

@@ -207,19 +207,10 @@ impl Form {
     }
 
     /// Ticks the box with this label.
-    pub fn tick(self, label: &str) -> anyhow::Result<Self> {
-        self.set_box(label, true)
-    }
-
-    /// Takes the tick out of the box with this label.
-    pub fn untick(self, label: &str) -> anyhow::Result<Self> {
-        self.set_box(label, false)
-    }
-
-    fn set_box(mut self, label: &str, ticked: bool) -> anyhow::Result<Self> {
+    pub fn tick(mut self, label: &str) -> anyhow::Result<Self> {
         for field in &mut self.fields {
             if let Some((value, _)) = field.options.iter().find(|(_, text)| text == label) {
-                field.value = ticked.then(|| Value::Text(value.clone()));
+                field.value = Some(Value::Text(value.clone()));
                 return Ok(self);
             }
         }

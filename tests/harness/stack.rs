@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::Context;
 use devstack::{
+    data_dir,
     ports::Ports,
     stack::{Options, Silent, Stack},
 };
@@ -25,9 +26,9 @@ pub struct Story {
     folder: TempDir,
 }
 
-/// A folder that the account of a Postgres started by root may pass through.
+/// A folder for a stack of a story.
 pub fn folder() -> anyhow::Result<TempDir> {
-    tempfile::Builder::new().prefix("tollkeeper-story-").tempdir_in("/tmp").context("cannot create a temporary folder")
+    data_dir::temporary("tollkeeper-story-")
 }
 
 impl Story {

@@ -61,11 +61,9 @@ async fn by_upload(operator: &Visitor, upstream: &str) -> anyhow::Result<()> {
 async fn in_a_plan(operator: &Visitor) -> anyhow::Result<()> {
     let form = operator.open("/admin/plans/new").await?.form("Create plan")?;
     operator.send(form.set("name", "Kites")?.set("slug", "kites")?.set("position", "9")?).await?;
-    let form = operator.open("/admin/plans/kites").await?.form("New version")?;
+    let form = operator.open("/admin/plans/kites").await?.form("Create first version")?.tick("Kite weather")?;
     let draft = operator.send(form).await?;
-    let form = draft.form("Save draft")?.set("currency", "EUR")?.tick("Kite weather")?;
-    // A first version starts with everything that is published.
-    let form = form.untick("Weather")?.untick("Text generation")?.untick("Stock quotes")?;
+    let form = draft.form("Save draft")?.set("currency", "EUR")?;
     let form = form.set("card_0_name", "Kite plan")?.set("card_0_model", "flat")?.set("card_0_amount", "12.50")?;
     let draft = operator.send(form.set("limit_0_requests", "5")?.set("limit_0_per_seconds", "1")?).await?;
     let form = operator.open(draft.url.path()).await?.form("Publish")?;

@@ -3,34 +3,14 @@
 
 #![allow(clippy::expect_used)]
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::NEW_YEAR;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use journal::{AnsweredBy, Config, Dimensions, Journal, KeyMode, MeterItem, Meters, Outcome, Usage};
-
-const NOW: i64 = 1_767_225_600_000_000;
-
-fn usage() -> Usage {
-    let mut meters = Meters::new();
-    meters.push(MeterItem { meter: [9; 16], micro_units: 1_000_000, unique_hash: 0 }).expect("one item fits");
-    Usage {
-        admitted_at: NOW,
-        duration_micros: 1_500,
-        namespace: [1; 16],
-        subscription: [2; 16],
-        plan_version: [3; 16],
-        period_start: NOW,
-        application: [4; 16],
-        api_key: [5; 16],
-        route: [6; 16],
-        status: 200,
-        answered_by: AnsweredBy::Upstream,
-        key_mode: KeyMode::Live,
-        outcome: Outcome::Complete,
-        meters,
-        dimensions: Dimensions::default(),
-    }
-}
+use journal::{Config, Journal};
 
 /// How many calls a second one core is taken to serve at the very most.
 const CALLS_PER_SECOND: u32 = 250_000;
@@ -41,13 +21,13 @@ const BATCH: u32 = 50;
 fn append(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a folder for the journal");
     let config = Config { retain_acked: Duration::ZERO, ..Config::default() };
-    let mut opened = Journal::open(dir.path(), config, NOW).expect("the journal opens");
+    let mut opened = Journal::open(dir.path(), config, NEW_YEAR).expect("the journal opens");
     let journal = opened.journal.clone();
     let shipper = journal.clone();
-    assert!(journal.on_sealed(move || drop(shipper.ack_through(0, u64::MAX, NOW))));
-    let keeper = journal::Keeper::start(journal.clone(), || NOW).expect("the keeper starts");
+    assert!(journal.on_sealed(move || drop(shipper.ack_through(0, u64::MAX, NEW_YEAR))));
+    let keeper = journal::Keeper::start(journal.clone(), || NEW_YEAR).expect("the keeper starts");
     let writer = &mut opened.writers[0];
-    let usage = usage();
+    let usage = common::usage(1);
     let mut group = c.benchmark_group("journal");
     group.throughput(Throughput::Elements(1));
     group.bench_function("admit_and_append", |b| {

@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
 
 /// An opened data folder; the lock is held until it is dropped.
 #[derive(Debug)]
@@ -35,6 +36,11 @@ pub fn default_path() -> anyhow::Result<PathBuf> {
     let (data_home, home) = (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"));
     let base = data_home.map(PathBuf::from).or_else(|| home.map(|home| Path::new(&home).join(".local/share")));
     Ok(base.context("neither XDG_DATA_HOME nor HOME is set; choose a data folder with --data-dir")?.join("tollkeeper"))
+}
+
+/// A folder for a stack of which nothing is to be kept, removed when it is dropped. The account of a Postgres that root starts may pass through.
+pub fn temporary(prefix: &str) -> anyhow::Result<TempDir> {
+    tempfile::Builder::new().prefix(prefix).tempdir_in("/tmp").context("cannot create a temporary folder")
 }
 
 impl DataDir {

@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
-use local_postgres::{data_dir::DataDir, postgres::Postgres};
+use local_postgres::{
+    data_dir::{self, DataDir},
+    postgres::Postgres,
+};
 use sqlx::{Connection, PgConnection, migrate::Migrator};
 
 /// Run a command with DATABASE_URL naming a private, empty Postgres that is removed afterwards
@@ -34,8 +37,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    // Below a folder that the account of a server started by root may pass through.
-    let folder = tempfile::Builder::new().prefix("tollkeeper-").tempdir_in("/tmp").context("cannot create a temporary folder")?;
+    let folder = data_dir::temporary("tollkeeper-")?;
     let data = DataDir::open(folder.path())?;
     let postgres = Postgres::start_with(&data, &["fsync=off", "synchronous_commit=off", "full_page_writes=off"]).await?;
     let outcome = run_command(&arguments, postgres.url()).await;

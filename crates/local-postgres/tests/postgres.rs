@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 /// Below a folder that the account of a server started by root may pass through.
 fn folder() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("devstack-").tempdir_in("/tmp").expect("a temporary folder")
+    local_postgres::data_dir::temporary("local-postgres-").expect("a temporary folder")
 }
 
 async fn execute(url: &str, statement: &'static str) {

@@ -1,8 +1,7 @@
-//! What is sold: API products, plans and meters.
+//! What is sold: API products and meters.
 
-use calendar::{Cadence, Timestamp};
-use ids::{ApiProductId, MeterId, PlanId, PlanVersionId, RateCardId};
-use rating::RateCard;
+use calendar::Timestamp;
+use ids::{ApiProductId, MeterId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -62,75 +61,6 @@ pub struct ImportReport {
     pub unchanged: u64,
     /// What was tolerated in the document.
     pub warnings: Vec<String>,
-}
-
-/// A plan that is offered, with its newest published version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Plan {
-    /// Its id.
-    pub id: PlanId,
-    /// Its name in URLs.
-    pub slug: String,
-    /// Its name for people.
-    pub name: String,
-    /// One sentence.
-    pub summary: String,
-    /// The version's id.
-    pub version_id: PlanVersionId,
-    /// The version's number.
-    pub version: i32,
-    /// ISO 4217.
-    pub currency: String,
-    /// How long a billing and quota period lasts.
-    pub cadence: Cadence,
-    /// The products that it covers.
-    pub products: Vec<ApiProductId>,
-    /// What it costs.
-    pub prices: Vec<PlanPrice>,
-    /// How much a period allows.
-    pub quotas: Vec<PlanQuota>,
-    /// How fast calls may come.
-    pub rate_limits: Vec<PlanRateLimit>,
-}
-
-/// A line of a plan's price list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PlanPrice {
-    /// Its id, which invoice lines name.
-    pub id: RateCardId,
-    /// Its name on invoices.
-    pub name: String,
-    /// What is priced; absent for a fixed fee.
-    pub meter: Option<MeterId>,
-    /// Price, allowance, discount, minimum and maximum.
-    #[schema(value_type = Object)]
-    pub terms: RateCard,
-}
-
-/// Units of a meter a period.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PlanQuota {
-    /// What is counted.
-    pub meter: MeterId,
-    /// Units, as a decimal number.
-    pub limit: String,
-    /// Whether calls beyond it are refused; else they are billed.
-    pub hard: bool,
-}
-
-/// Requests per window.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PlanRateLimit {
-    /// How many requests the window refills.
-    pub requests: u32,
-    /// The window in seconds.
-    pub per_seconds: u32,
-    /// How many may come at once.
-    pub burst: u32,
-    /// Whose requests share it: `namespace`, `subscription`, `application` or `api_key`.
-    pub scope: String,
-    /// The routes to which it applies; all if absent.
-    pub route_group: Option<String>,
 }
 
 /// What is counted.

@@ -91,6 +91,15 @@ pub struct InvoiceLine {
     pub detail: DetailedLine,
 }
 
+/// Takes an invoice back, or gives it up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndInvoice {
+    /// Why. 1 to 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
+    pub reason: String,
+}
+
 /// Marks an invoice as paid by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

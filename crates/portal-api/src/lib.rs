@@ -11,6 +11,7 @@ mod common;
 mod gateway;
 mod invitation;
 mod invoice;
+mod plan;
 mod route;
 mod subscription;
 mod usage;
@@ -21,13 +22,16 @@ mod client;
 pub use api_key::{ApiKey, CreateKey, CreatedKey, KeyMode, KeyStatus, RotateKey};
 pub use api_token::{ApiToken, CreateToken, CreatedToken};
 pub use application::{Application, CreateApplication};
-pub use catalog::{ApiProduct, CreateMeter, ImportQuery, ImportReport, Meter, MeterAggregation, Plan, PlanPrice, PlanQuota, PlanRateLimit};
+pub use catalog::{ApiProduct, CreateMeter, ImportQuery, ImportReport, Meter, MeterAggregation};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};
 pub use gateway::{CreateGateway, Gateway, GatewayInstance, IssuedGateway, RotateGateway};
 pub use invitation::{CreateInvitation, Invitation, MemberRole};
-pub use invoice::{Invoice, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
+pub use invoice::{EndInvoice, Invoice, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
+pub use plan::{
+    CreatePlan, CreatePlanVersion, CreateQuota, CreateRateCard, CreateRateLimit, Plan, PlanPrice, PlanQuota, PlanRateLimit, PlanSummary,
+};
 pub use route::{
     Cors, CreateProduct, CreateRoute, HeaderEdits, HeaderField, Route, RouteMatch, RouteMeter, RouteOptions, RouteSettings, RouteTimeouts,
     Service, ServiceSettings, UnitSource, UpstreamProtocol, ValueMatch,

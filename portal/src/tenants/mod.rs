@@ -23,6 +23,8 @@ use crate::{
 
 /// A person belongs to at most so many organizations.
 const MAX_MEMBERSHIPS: i64 = 50;
+/// So many organizations of one name have namespaces that are made of it.
+const MAX_NAMESAKES: u32 = 50;
 
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub struct Tenant {
 pub struct NewTenant {
     /// 1 to 100 characters.
     pub name: String,
-    /// A DNS label that no other has.
+    /// A DNS label that no other has; empty for one that is made of the name.
     pub namespace: String,
     /// Where invoices go.
     pub billing_email: String,
@@ -83,8 +85,9 @@ impl Tenant {
 pub async fn create(tx: &mut Tx, actor: &Actor, input: NewTenant, now: Timestamp) -> Result<Tenant> {
     actor.require(Permission::SignedIn)?;
     let owner = actor.user_id().ok_or_else(Error::forbidden)?;
+    let chosen = !input.namespace.trim().is_empty();
     let (namespace, settings) = (
-        text::dns_label("namespace", &input.namespace),
+        text::dns_label("namespace", if chosen { &input.namespace } else { "made-of-the-name" }),
         TenantSettings { name: input.name, billing_email: input.billing_email, time_zone: input.time_zone },
     );
     let (namespace, settings) = match (namespace, checked(settings)) {
@@ -95,9 +98,13 @@ pub async fn create(tx: &mut Tx, actor: &Actor, input: NewTenant, now: Timestamp
         return Err(Error::conflict(format!("You are a member of {MAX_MEMBERSHIPS} organizations, which is the most.")));
     }
     let TenantSettings { name, billing_email, time_zone } = settings;
-    let tenant = Tenant { id: TenantId::new(), name, namespace, billing_email, time_zone, is_demo: false, created_at: now };
-    if !store::insert(tx, &tenant).await? {
-        return Err(Error::invalid("namespace", "Another organization has this namespace. Choose another name for it."));
+    let mut tenant = Tenant { id: TenantId::new(), name, namespace, billing_email, time_zone, is_demo: false, created_at: now };
+    if chosen {
+        if !store::insert(tx, &tenant).await? {
+            return Err(Error::invalid("namespace", "Another organization has this namespace. Choose another name for it."));
+        }
+    } else {
+        insert_under_free_name(tx, &mut tenant).await?;
     }
     store::insert_member(tx, tenant.id, owner, Role::Owner, now).await?;
     let after =
@@ -106,6 +113,18 @@ pub async fn create(tx: &mut Tx, actor: &Actor, input: NewTenant, now: Timestamp
         Entry { tenant: Some(tenant.id), action: "tenant.created", target: tenant.id.to_string(), before: None, after: Some(after) };
     audit::record(tx, actor, entry, now).await?;
     Ok(tenant)
+}
+
+/// Inserts an organization under a namespace that is made of its name: `acme`, or `acme-2` where that is taken, and so on.
+async fn insert_under_free_name(tx: &mut Tx, tenant: &mut Tenant) -> Result<()> {
+    let name = text::suggest_dns_label(&tenant.name);
+    for number in 1..=MAX_NAMESAKES {
+        tenant.namespace = text::numbered_dns_label(&name, number);
+        if store::insert(tx, tenant).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::invalid("namespace", "Many organizations have this name. Choose a namespace for yours."))
 }
 
 /// Shows an organization to its members.

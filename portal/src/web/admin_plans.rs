@@ -167,6 +167,8 @@ struct ShowPage {
     shell: Shell,
     plan: Plan,
     versions: Vec<VersionRow>,
+    /// What a first version may cover.
+    products: Vec<ListedProduct>,
     form: PlanForm,
     error: Error,
 }
@@ -192,8 +194,9 @@ async fn show(mut call: UserCall, Path(slug): Path<String>) -> Result<Response, 
 async fn show_page(mut call: UserCall, plan: Plan, versions: Vec<PlanVersion>, form: PlanForm, error: Error) -> Result<Response, Failure> {
     let views = plan_text::views(&mut call.tx, &versions).await?;
     let versions = versions.into_iter().zip(views).map(|(version, view)| VersionRow { version, view }).collect();
+    let products = api_product::products(&mut call.tx, &call.actor).await?;
     let shell = call.shell(plan.name.clone(), "admin-plans").await?;
-    Ok((form_status(&error), Html(ShowPage { shell, plan, versions, form, error }.render()?)).into_response())
+    Ok((form_status(&error), Html(ShowPage { shell, plan, versions, products, form, error }.render()?)).into_response())
 }
 
 async fn update(Path(slug): Path<String>, Posted(mut call, form): Posted<UserCall, PlanForm>) -> Result<Response, Failure> {
@@ -228,26 +231,26 @@ async fn set_archived(mut call: UserCall, slug: &str, archived: bool) -> Result<
     Ok(call.commit_and_go(&format!("/admin/plans/{slug}"), "success", text).await?)
 }
 
-/// A new draft: a copy of the newest version, or for the first one a free plan of all published products.
-async fn create_version(Path(slug): Path<String>, Posted(mut call, _): Posted<UserCall, Nothing>) -> Result<Redirect, Failure> {
+/// A new draft: a copy of the newest version, or for the first one a free plan of the chosen products.
+async fn create_version(
+    Path(slug): Path<String>,
+    Posted(mut call, fields): Posted<UserCall, HashMap<String, String>>,
+) -> Result<Redirect, Failure> {
     let (plan, versions) = plan::plan_with_versions(&mut call.tx, &call.actor, &slug).await?;
     let terms = match versions.first() {
         Some(newest) => newest.terms(),
-        None => {
-            let products = api_product::products(&mut call.tx, &call.actor).await?;
-            VersionTerms {
-                currency: Currency::USD,
-                cadence: Cadence::Month,
-                rate_limits: Vec::new(),
-                quotas: Vec::new(),
-                billable: BillableRule::default(),
-                products: products.iter().filter(|listed| listed.product.is_published()).map(|listed| listed.product.id).collect(),
-                rate_cards: Vec::new(),
-            }
-        }
+        None => VersionTerms {
+            currency: Currency::USD,
+            cadence: Cadence::Month,
+            rate_limits: Vec::new(),
+            quotas: Vec::new(),
+            billable: BillableRule::default(),
+            products: fields.keys().filter_map(|name| name.strip_prefix("product_")?.parse().ok()).collect(),
+            rate_cards: Vec::new(),
+        },
     };
     if terms.products.is_empty() {
-        let text = "Publish an API product first: a plan covers at least one.";
+        let text = "Choose what the plan covers: at least one API product.";
         return Ok(call.commit_and_go(&format!("/admin/plans/{slug}"), "warning", text).await?);
     }
     let version = plan::create_version(&mut call.tx, &call.actor, plan.id, terms, call.now).await?;

@@ -20,6 +20,7 @@ use crate::{
     billing::{self, InvoiceFilter, Preview},
     entitlements::{self, QuotaStatus},
     error::{Error, Result},
+    identity::Permission,
     subscriptions::{self, Checklist},
     usage::query::{self, Query, Slot, Stack},
 };
@@ -44,6 +45,7 @@ struct Index {
 #[derive(Template)]
 #[template(path = "pages/overview/live.html")]
 struct Live {
+    may_change: bool,
     steps: Checklist,
     curl: Option<String>,
     has_history: bool,
@@ -119,6 +121,7 @@ async fn render_live(call: &mut Call) -> Result<String> {
     let recent = billing::invoice::list(tx, actor, filter, RECENT_INVOICES, 0).await?;
     let open = billing::invoice::open_totals(tx, actor, Some(tenant)).await?;
     let live = Live {
+        may_change: actor.require(Permission::Develop(tenant)).is_ok(),
         steps: subscriptions::getting_started(tx, actor, tenant).await?,
         curl,
         has_history: query::any(tx, actor, tenant).await?,

@@ -3,7 +3,10 @@
 use ids::TenantId;
 
 use super::assets;
-use crate::identity::session::{Flash, Session};
+use crate::identity::{
+    Role,
+    session::{Flash, Session},
+};
 
 /// The frame of a page: who is signed in, which tenant, which entry of the navigation is current.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Shell {
     pub tenants: Vec<ShellTenant>,
     /// A message from the page before.
     pub flash: Option<Flash>,
+    /// Whether buttons are shown that change applications, keys and subscriptions: not to viewers. Whoever is in no organization yet is led to one by them.
+    pub may_develop: bool,
     /// Whether the development mailbox is there, to be linked.
     pub dev_mailbox: bool,
 }
@@ -68,6 +73,7 @@ impl Shell {
             }),
             tenant: session.and_then(Session::tenant).map(tenant_of),
             tenants: session.map(|session| session.tenants.iter().map(tenant_of).collect()).unwrap_or_default(),
+            may_develop: session.and_then(Session::tenant).is_none_or(|tenant| tenant.role >= Role::Developer),
             flash,
             dev_mailbox,
         }

@@ -20,7 +20,6 @@ use crate::{
     error::{Error, Result},
     identity::session,
     tenants::{self, NewTenant, invitation},
-    text,
 };
 
 pub(super) fn routes() -> Router<App> {
@@ -63,11 +62,7 @@ async fn is_invited(call: &mut UserCall) -> Result<bool> {
     Ok(!invitation::of_person(&mut call.tx, &call.actor, call.now).await?.is_empty())
 }
 
-async fn create(Posted(mut call, mut input): Posted<UserCall, TenantForm>) -> Result<Response, Failure> {
-    // The namespace is a technical name, so people need not think of one.
-    if input.namespace.trim().is_empty() {
-        input.namespace = text::suggest_dns_label(&input.name);
-    }
+async fn create(Posted(mut call, input): Posted<UserCall, TenantForm>) -> Result<Response, Failure> {
     let new = NewTenant {
         name: input.name.clone(),
         namespace: input.namespace.clone(),

@@ -376,6 +376,28 @@ async fn rest_tells_usage_cost_and_invoices_of_ones_own_tenant(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn programs_of_operators_give_invoices_up_and_take_them_back(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal, &fee_and_calls()).await;
+    ship(&portal, vec![world.row(&portal, 250, 200)]).await;
+    let Closed::Invoice(id) = close(&portal, &world, at("2026-04-01T01:00:00Z")).await else { panic!("the period is due") };
+    let operator = portal.operator("op@example.com").await;
+    let operator = portal.token(&operator, None).await;
+    let post = async |action: &str, reason: &str| {
+        let path = format!("/api/v1/tenants/{}/invoices/{id}/{action}", world.tenant);
+        portal.rest("POST", &path, &operator, Some(json!({ "reason": reason }))).await
+    };
+    post("mark-uncollectible", "gone").await.expect_status(409);
+    sqlx::query("UPDATE invoices SET state = 'past_due'").execute(&portal.app.pool).await.expect("the invoice");
+    let wrong = post("void", " ").await.expect_status(422).json();
+    assert_eq!(wrong["errors"][0]["field"], "reason");
+    assert_eq!(post("mark-uncollectible", "gone").await.expect_status(200).json()["state"], "uncollectible");
+    let void = post("void", "never was").await.expect_status(200).json();
+    assert_eq!((&void["state"], &void["number"]), (&json!("void"), &json!("INV-000001")));
+    post("void", "again").await.expect_status(409);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn the_export_is_csv_of_the_filtered_usage(pool: PgPool) {
     let portal = Portal::new(pool);
     let world = world(&portal, &fee_and_calls()).await;

@@ -185,7 +185,10 @@ async fn an_operator_makes_a_plan_in_the_browser(pool: PgPool) {
     );
     let again = browser.post("/admin/plans", &[("slug", "pro"), ("name", "Pro"), ("position", "10")]).await;
     assert!(again.status == 422 && again.body.contains("Another plan has this slug"), "{}", again.body);
-    let draft = browser.post("/admin/plans/pro/versions", &[]).await;
+    let nothing = browser.post("/admin/plans/pro/versions", &[]).await;
+    assert_eq!(nothing.location(), "/admin/plans/pro", "a plan covers what was chosen, and never everything by itself");
+    assert!(browser.get("/admin/plans/pro").await.body.contains("at least one API product"));
+    let draft = browser.post("/admin/plans/pro/versions", &[(&format!("product_{product}"), "on")]).await;
     let editor = draft.headers["location"].to_str().unwrap().to_owned();
     assert!(browser.get(&editor).await.body.contains("Save draft"));
 
@@ -324,4 +327,49 @@ async fn the_reference_mints_a_temporary_key_for_a_subscribed_application(pool: 
     let mut other = portal.browser(&stranger).await;
     assert_eq!(other.post("/catalog/pets/try-it", &[("application", id.as_str())]).await.status, 404, "another tenant's application");
     assert_eq!(portal.visitor().post("/catalog/pets/try-it", &[("application", id.as_str())]).await.status, 303, "sign in first");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_program_makes_and_publishes_a_plan(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let product = published(&portal, "pets", document("Pets", &[("get", "/pets")])).await;
+    let operator = portal.operator("op@example.com").await;
+    let token = portal.token(&operator, None).await;
+    let post = async |path: &str, body: Option<Value>| portal.rest("POST", path, &token, body).await;
+    let meters: Value = portal.rest("GET", "/api/v1/meters", &token, None).await.json();
+    let meter = meters["items"][0]["id"].clone();
+
+    let made = post("/api/v1/plans", Some(json!({"slug": "pro", "name": "Pro", "position": 10}))).await.expect_status(201).json();
+    assert_eq!((&made["slug"], &made["summary"]), (&json!("pro"), &json!("")));
+    post("/api/v1/plans", Some(json!({"slug": "pro", "name": "Pro", "position": 10}))).await.expect_status(422);
+    let terms = json!({
+        "currency": "EUR", "cadence": "month", "products": [product],
+        "rate_cards": [{"name": "Base fee", "terms": {"price": {"type": "flat", "amount": "49"}}}],
+        "quotas": [{"meter": meter, "limit": "1000.5", "hard": true}],
+        "rate_limits": [{"requests": 10, "per_seconds": 1, "scope": "api_key"}],
+    });
+    let versions = "/api/v1/plans/pro/versions";
+    for (path, value, field) in [
+        ("/currency", json!("XXQ"), "currency"),
+        ("/quotas/0/limit", json!("many"), "quotas[0].limit"),
+        ("/quotas/0/limit", json!("-1"), "quotas[0].limit"),
+        ("/rate_limits/0/scope", json!("planet"), "rate_limits[0].scope"),
+        ("/rate_cards/0/terms/price/amount", json!("-1"), "rate_cards[0].terms.price.amount"),
+        ("/products", json!([]), "products"),
+    ] {
+        let mut wrong = terms.clone();
+        *wrong.pointer_mut(path).unwrap() = value;
+        let refused = post(versions, Some(wrong)).await.expect_status(422).json();
+        assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+    }
+    let draft = post(versions, Some(terms.clone())).await.expect_status(201).json();
+    assert_eq!((&draft["version"], &draft["quotas"][0]["limit"], draft.get("published_at")), (&json!(1), &json!("1000.5"), None));
+    post(versions, Some(terms)).await.expect_status(409);
+    portal.rest("GET", "/api/v1/plans/pro", &token, None).await.expect_status(404);
+    let publish = format!("{versions}/{}/publish", draft["version_id"].as_str().unwrap());
+    post(&publish.replace("/pro/", "/other/"), None).await.expect_status(404);
+    let offered = post(&publish, None).await.expect_status(200).json();
+    assert_eq!(offered["published_at"], "2026-03-10T12:00:00Z");
+    assert_eq!(portal.rest("GET", "/api/v1/plans/pro", &token, None).await.expect_status(200).json(), offered);
+    post(&publish, None).await.expect_status(409);
 }

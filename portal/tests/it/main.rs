@@ -21,5 +21,6 @@ mod routes;
 mod sign_up;
 mod slow_bodies;
 mod support;
+mod tenants;
 mod tokens;
 mod world;

@@ -62,7 +62,12 @@ async fn a_bound_token_of_an_operator_operates_nothing(pool: PgPool) {
     let portal = Portal::new(pool);
     let operator = portal.operator("op@example.com").await;
     let tenant = portal.tenant("Acme", &[(&operator, Role::Owner)]).await;
+    portal.tenant("Other", &[(&operator, Role::Owner)]).await;
     let (free, bound) = (portal.token(&operator, None).await, portal.token(&operator, Some(tenant)).await);
+    let mut tx = portal.app.begin().await.unwrap();
+    let found = portal::identity::api_token::authenticate(&mut tx, &bound, None, portal.now()).await.unwrap().unwrap();
+    assert_eq!(found.actor.memberships, [(tenant, Role::Owner)]);
+    tx.commit().await.unwrap();
     portal.rest("GET", "/api/v1/gateways", &free, None).await.expect_status(200);
     portal.rest("GET", "/api/v1/gateways", &bound, None).await.expect_status(403);
 }

@@ -10,12 +10,16 @@ use crate::{
 mod get;
 mod list;
 mod mark_paid;
+mod mark_uncollectible;
+mod void;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list::list_invoices))
         .routes(routes!(get::get_invoice))
         .routes(routes!(mark_paid::mark_invoice_paid))
+        .routes(routes!(mark_uncollectible::mark_invoice_uncollectible))
+        .routes(routes!(void::void_invoice))
 }
 
 fn shown(invoice: Invoice, lines: Option<Vec<InvoiceLine>>) -> portal_api::Invoice {

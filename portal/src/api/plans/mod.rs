@@ -1,4 +1,4 @@
-//! `/api/v1/plans`: what is offered.
+//! `/api/v1/plans`: what is offered, and how operators offer it.
 
 use gateway_control::units::Micros;
 use portal_api::{Plan, PlanPrice, PlanQuota, PlanRateLimit};
@@ -7,11 +7,18 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{app::App, catalog::PlanVersion};
 
+mod create;
+mod create_version;
 mod get;
 mod list;
+mod publish_version;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list::list_plans)).routes(routes!(get::get_plan))
+    OpenApiRouter::new()
+        .routes(routes!(list::list_plans, create::create_plan))
+        .routes(routes!(get::get_plan))
+        .routes(routes!(create_version::create_plan_version))
+        .routes(routes!(publish_version::publish_plan_version))
 }
 
 fn shown(version: PlanVersion) -> Plan {
@@ -34,6 +41,7 @@ fn shown(version: PlanVersion) -> Plan {
         summary: version.plan.summary,
         version_id: version.id,
         version: version.version,
+        published_at: version.published_at,
         currency: version.currency.code().to_owned(),
         cadence: version.cadence,
         products: version.products,

@@ -1,0 +1,30 @@
+use axum::Json;
+use ids::{InvoiceId, TenantId};
+use portal_api::{EndInvoice, Invoice};
+
+use crate::{
+    api::{
+        call::ApiCall,
+        extract::{self, Path},
+        invoices,
+        problem::Problem,
+    },
+    billing::invoice,
+};
+
+/// Take an invoice back
+///
+/// It keeps its number. For operators.
+#[utoipa::path(
+    post, path = "/tenants/{tenant}/invoices/{invoice}/void", operation_id = "invoices.void", tag = "operator",
+    params(("tenant" = TenantId, Path), ("invoice" = InvoiceId, Path)), request_body = EndInvoice,
+    responses((status = OK, body = Invoice), (status = 409, description = "The invoice cannot be taken back in its state.", body = portal_api::Problem, content_type = "application/problem+json")))]
+pub(super) async fn void_invoice(
+    mut call: ApiCall,
+    Path((tenant, id)): Path<(TenantId, InvoiceId)>,
+    extract::Json(body): extract::Json<EndInvoice>,
+) -> Result<Json<Invoice>, Problem> {
+    let ended = invoice::void(&mut call.tx, &call.actor, tenant, id, &body.reason, call.now).await?;
+    call.commit().await?;
+    Ok(Json(invoices::shown(ended, None)))
+}
