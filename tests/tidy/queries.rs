@@ -28,6 +28,16 @@ fn share_in(sources: &str, query: &[String]) -> usize {
     runs.iter().filter(|run| sources.contains(run.as_str())).count() * 100 / runs.len().max(1)
 }
 
+/// Whether a query's description is the prepared one. What an outer join may leave null is read off the plan, which changes with the sizes of tables.
+fn says_the_same(prepared: &Value, described: &Value) -> bool {
+    let (mut before, mut now) = (prepared["describe"].clone(), described.clone());
+    if prepared["query"].as_str().is_some_and(|text| text.contains("LEFT JOIN")) {
+        before["nullable"].take();
+        now["nullable"].take();
+    }
+    before == now
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn every_prepared_query_has_the_types_that_the_migrations_give(pool: PgPool) {
     let queries = prepared();
@@ -38,7 +48,7 @@ async fn every_prepared_query_has_the_types_that_the_migrations_give(pool: PgPoo
         match pool.describe(AssertSqlSafe(text).into_sql_str()).await {
             Ok(described) => {
                 let described = serde_json::to_value(described).expect("a description is JSON");
-                if described != query["describe"] {
+                if !says_the_same(query, &described) {
                     faults.push(format!("{path}: prepared {}\n  but the schema gives {described}", query["describe"]));
                 }
             }
