@@ -57,7 +57,8 @@ impl Gateway {
         let data = settings.data.display().to_string();
         let own = credential(CredentialKind::Gateway, 0);
         let mut arguments = vec!["--listen", &listen, "--admin-listen", &admin_listen, "--portal-url", &portal, "--data-dir", &data];
-        arguments.extend(["--credential", own.reveal(), "--cores", &cores, "--retain-acked", "1s"]);
+        // The mock portal shares its cores with the load: its answer may take longer than a call waits by default.
+        arguments.extend(["--credential", own.reveal(), "--cores", &cores, "--retain-acked", "1s", "--lease-wait", "1s"]);
         arguments.extend(settings.more);
         let start = Start { name: settings.name, address, cores: settings.cores, folder: settings.folder };
         let process = Process::start(&start, &binary, &arguments).context("build it with `cargo build --release -p metering-gateway`")?;

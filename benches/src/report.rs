@@ -100,10 +100,18 @@ fn scale(text: &mut String, scale: &Scale) {
     row("start from the cached policy, process to ready", format!("{:.2} s", scale.start_millis as f64 / 1e3), "3 s");
     let each = |rss: u64| rss.saturating_sub(scale.rss_empty) as f64 / scale.keys as f64;
     row("resident memory a key, after that start", format!("{:.0} B", each(scale.rss)), "250 B");
-    row("the same after a run over all keys with their limits, leases and usage", format!("{:.0} B", each(scale.rss_used)), "");
     let share = scale.per_second / scale.small_per_second;
-    row("throughput against 10,000 keys", format!("{:.0} %", share * 100.0), "90 %");
-    row("CPU a request, 10,000 keys and all", format!("{:.1} and {:.1} µs", scale.small_cpu_micros, scale.cpu_micros), "");
+    row(
+        "throughput of calls with 10,000 of these keys, against a gateway that knows only those",
+        format!("{:.0} %", share * 100.0),
+        "90 %",
+    );
+    row("their CPU a request, few and all keys known", format!("{:.1} and {:.1} µs", scale.small_cpu_micros, scale.cpu_micros), "");
+    let sweep = format!("{:.0} %, {:.1} µs", scale.sweep_per_second / scale.small_per_second * 100.0, scale.sweep_cpu_micros);
+    row("a sweep in which each call has the next key: throughput and CPU a request", sweep, "");
+    let used = scale.rss_swept.saturating_sub(scale.rss) as f64 / scale.swept_keys.max(1) as f64;
+    let what = format!("what each of the {} keys of the sweep took beside: limiter, lease, grant, unshipped records", scale.swept_keys);
+    row(&what, format!("{used:.0} B"), "");
     let (quiet, changing) = (scale.quiet, scale.changing);
     row("p50, p99, p99.9 at half the rate, quiet policy", format!("{}, {}, {} µs", quiet.p50, quiet.p99, quiet.p999), "");
     let with = format!("the same with {} policy changes meanwhile (1,000 a second)", scale.changes);

@@ -25,6 +25,8 @@ const SMALL: Size = Size { keys: 10_000, routes: 10 };
 const LARGE: Size = Size { keys: 1_000_000, routes: 10_000 };
 /// An installation of nothing, for the memory that a gateway takes without keys.
 const EMPTY: Size = Size { keys: 10, routes: 10 };
+/// How long keys are called one after the other.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Changes of policy in a second.
 const CHANGES: u64 = 1_000;
 
@@ -41,11 +43,17 @@ pub struct Scale {
     pub rss_empty: u64,
     /// With all keys.
     pub rss: u64,
-    /// With all keys, after each was used.
-    pub rss_used: u64,
+    /// Keys that were then called once each, one after the other.
+    pub swept_keys: usize,
+    /// Requests a second of that.
+    pub sweep_per_second: f64,
+    /// Microseconds of processor time a request of that.
+    pub sweep_cpu_micros: f64,
+    /// Memory after that.
+    pub rss_swept: u64,
     /// Requests a second with few keys.
     pub small_per_second: f64,
-    /// With all keys.
+    /// The same calls, with all keys known.
     pub per_second: f64,
     /// Microseconds of processor time a request with few keys.
     pub small_cpu_micros: f64,
@@ -76,18 +84,20 @@ impl Bench {
         let small_load = Load::new(&self.subfolder("small-load")?, &small, &self.cores)?;
         let small_portal = MockPortal::start(small)?;
         let small_gateway = self.gateway("small", &small_portal, &[])?;
-        let load = Load::new(&self.subfolder("large-load")?, &world, &self.cores)?;
+        let sweep = Load::new(&self.subfolder("large-load")?, &world, &self.cores)?;
+        // The first keys of both installations are the same, so the same calls can be made to both.
+        let load = &small_load;
         let portal = MockPortal::start(world)?;
         let gateway = self.gateway("large", &portal, &[])?;
-        // Each key is used once at least: a call for each, about.
-        small_load.closed_loop(&small_gateway.process, CONNECTIONS, Duration::from_secs(2))?;
-        load.closed_loop(&gateway.process, CONNECTIONS, Duration::from_secs(25))?;
-        let rss_used = gateway.process.rss();
+        load.closed_loop(&small_gateway.process, CONNECTIONS, Duration::from_secs(2))?;
+        load.closed_loop(&gateway.process, CONNECTIONS, Duration::from_secs(2))?;
         let (mut with_few, mut with_all) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
-            with_few.push(small_load.closed_loop(&small_gateway.process, CONNECTIONS, self.duration)?);
+            with_few.push(load.closed_loop(&small_gateway.process, CONNECTIONS, self.duration)?);
             with_all.push(load.closed_loop(&gateway.process, CONNECTIONS, self.duration)?);
         }
+        let swept = sweep.closed_loop(&gateway.process, CONNECTIONS, SWEEP)?;
+        let rss_swept = gateway.process.rss();
         let per_second = median(&with_all, |run| run.per_second);
         let rate = (per_second / 2.0) as u64;
         let quiet = load.open_loop(gateway.process.address, CONNECTIONS, rate, self.duration)?;
@@ -101,7 +111,10 @@ impl Bench {
             start_millis: start.as_millis(),
             rss_empty,
             rss,
-            rss_used,
+            swept_keys: ((swept.per_second * SWEEP.as_secs_f64()) as usize).min(LARGE.keys),
+            sweep_per_second: swept.per_second,
+            sweep_cpu_micros: swept.cpu_micros,
+            rss_swept,
             small_per_second: median(&with_few, |run| run.per_second),
             per_second,
             small_cpu_micros: median(&with_few, |run| run.cpu_micros),

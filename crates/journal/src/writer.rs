@@ -276,9 +276,10 @@ impl StreamWriter {
         {
             return Err(full);
         }
-        self.shared.nudge();
         match self.shared.make_segment(&self.stream, true, false) {
             Ok(()) => {
+                // The keeper makes the next one. Where this failed it would fail too, and waking it would only have every call try again.
+                self.shared.nudge();
                 self.failed_round = None;
                 self.receive();
                 Ok(())

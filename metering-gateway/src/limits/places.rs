@@ -10,7 +10,7 @@ use ids::NamespaceId;
 
 use crate::core::FastMap;
 
-/// So many namespaces are remembered before those without a grant are forgotten.
+/// So many namespaces are remembered at least before those without a grant are forgotten.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// A core's places for open calls.
@@ -20,6 +20,8 @@ pub struct Places {
     most_of_one: usize,
     taken: Rc<Cell<usize>>,
     namespaces: RefCell<FastMap<NamespaceId, NamespaceCalls>>,
+    /// How many namespaces are remembered before the next look for those that can be forgotten.
+    forget_above: Cell<usize>,
 }
 
 /// How many calls of a namespace a core has open. Clones share the count.
@@ -38,15 +40,17 @@ impl Places {
     pub fn new(most: usize, cores: u16, percent_of_one: u8) -> Self {
         let most = (most / usize::from(cores.max(1))).max(1);
         let most_of_one = (most.saturating_mul(usize::from(percent_of_one.min(100))) / 100).max(1);
-        Self { most, most_of_one, taken: Rc::default(), namespaces: RefCell::default() }
+        Self { most, most_of_one, taken: Rc::default(), namespaces: RefCell::default(), forget_above: Cell::new(MAX_REMEMBERED) }
     }
 
     /// The count of a namespace, to be kept with what is resolved for its keys.
     pub fn of(&self, namespace: NamespaceId) -> NamespaceCalls {
         let mut namespaces = self.namespaces.borrow_mut();
-        if namespaces.len() >= MAX_REMEMBERED && !namespaces.contains_key(&namespace) {
+        if namespaces.len() >= self.forget_above.get() && !namespaces.contains_key(&namespace) {
             // Whoever holds a count has a grant or an open call; the others are zero.
             namespaces.retain(|_, calls| Rc::strong_count(&calls.0) > 1);
+            // Twice of what is in use, so that looking costs a constant time a namespace on average.
+            self.forget_above.set(namespaces.len().saturating_mul(2).max(MAX_REMEMBERED));
         }
         namespaces.entry(namespace).or_default().clone()
     }

@@ -170,7 +170,7 @@ impl QuotaCell {
 /// All quota cells, and the queue of those that want an exchange.
 #[derive(Debug, Default)]
 pub struct Quotas {
-    cells: Mutex<HashMap<QuotaSlot, Arc<QuotaCell>>>,
+    cells: Mutex<HashMap<QuotaSlot, Arc<QuotaCell>, foldhash::fast::RandomState>>,
     queue: Mutex<Vec<Arc<QuotaCell>>>,
     /// Wakes the task that exchanges.
     pub wake: Notify,

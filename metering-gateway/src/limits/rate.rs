@@ -17,7 +17,7 @@ pub struct RateLimits(Mutex<Registry>);
 
 #[derive(Debug, Default)]
 struct Registry {
-    limiters: HashMap<LimiterKey, Arc<Limiter>>,
+    limiters: HashMap<LimiterKey, Arc<Limiter>, foldhash::fast::RandomState>,
     prune_above: usize,
 }
 
@@ -60,7 +60,7 @@ impl RateLimits {
         let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         registry.prune(now_ns);
         let limiter = match registry.limiters.get(&key) {
-            Some(limiter) if limiter.gcra() == gcra => limiter.clone(),
+            Some(limiter) if limiter.gcra() == gcra => return Ok(limiter.clone()),
             Some(limiter) => Arc::new(limiter.carry_over(gcra, now_ns)),
             None => Arc::new(Limiter::new(gcra)),
         };
