@@ -19,7 +19,7 @@ pub const ANSWER_BYTES: usize = 1_024;
 /// How many callers HAProxy lets connect: twice as many files must be allowed, and some more.
 pub const MAX_CONNECTIONS: usize = 9_900;
 
-/// Starts the upstream, nginx, on its own core.
+/// Starts the upstream, nginx, on its own core. Without a master process nothing is left of it when it is killed.
 ///
 /// # Errors
 /// When it does not start.
@@ -28,7 +28,7 @@ pub fn upstream(folder: &Path, cores: &Cores) -> anyhow::Result<Process> {
     let body = "x".repeat(ANSWER_BYTES);
     let root = folder.display();
     let text = format!(
-        "daemon off;\nworker_processes 1;\npid {root}/upstream.pid;\nerror_log {root}/upstream.err crit;\n\
+        "daemon off;\nmaster_process off;\npid {root}/upstream.pid;\nerror_log {root}/upstream.err crit;\n\
          events {{ worker_connections 16384; }}\n\
          http {{\n  access_log off;\n  keepalive_timeout 1h;\n  keepalive_requests 2000000000;\n\
          \x20 server {{\n    listen {address} backlog=4096;\n\
@@ -59,7 +59,7 @@ pub fn nginx(folder: &Path, cores: &Cores, world: &World) -> anyhow::Result<Proc
     let (root, upstream) = (folder.display(), world.upstream);
     let map: String = world.keys().enumerate().map(|(number, key)| format!("    {key} consumer-{number};\n")).collect();
     let text = format!(
-        "daemon off;\nworker_processes 1;\npid {root}/nginx.pid;\nerror_log {root}/nginx.err crit;\n\
+        "daemon off;\nmaster_process off;\npid {root}/nginx.pid;\nerror_log {root}/nginx.err crit;\n\
          events {{ worker_connections 16384; }}\n\
          http {{\n  keepalive_timeout 1h;\n  keepalive_requests 2000000000;\n\
          \x20 map_hash_bucket_size 128;\n  map_hash_max_size 524288;\n\

@@ -101,8 +101,9 @@ impl Process {
     pub fn start(start: &Start<'_>, program: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let log = start.folder.join(format!("{}.log", start.name.replace(' ', "-")));
         let out = File::create(&log)?;
-        let child = Command::new("taskset")
-            .args(["-c", &Cores::list(start.cores)])
+        // Even if this process is killed, nothing of what it started is left.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "taskset", "-c", &Cores::list(start.cores)])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -126,32 +127,20 @@ impl Process {
         Ok(())
     }
 
-    /// Its number and those of its children: nginx works in children.
-    fn pids(&self) -> Vec<u32> {
-        let own = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        std::iter::once(own).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
-    }
-
     /// User and system time so far.
     pub fn cpu(&self) -> Duration {
         let tick_hz = rustix::param::clock_ticks_per_second();
-        let ticks = |pid: u32| -> u64 {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-            // proc(5): utime and stime are fields 14 and 15; what stands behind the name starts with field 3.
-            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
-        };
-        Duration::from_millis(self.pids().into_iter().map(ticks).sum::<u64>() * 1_000 / tick_hz)
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        // proc(5): utime and stime are fields 14 and 15; what stands behind the name starts with field 3.
+        let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 1_000 / tick_hz)
     }
 
     /// Memory that is in RAM and is its own or shared by it, in bytes.
     pub fn rss(&self) -> u64 {
-        let of = |pid: u32| -> u64 {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
-            line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
-        };
-        self.pids().into_iter().map(of).sum()
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
     }
 }
