@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 use gateway_control::credential::{Credential, CredentialKind};
 use url::Url;
 
-use crate::listener::ListenerConfig;
+use crate::{listener::ListenerConfig, upstream::UpstreamConfig};
 
 /// All settings of a gateway.
 #[derive(Debug, Clone, Parser)]
@@ -82,6 +82,9 @@ pub struct Config {
     /// How often a long exchange writes an interim record, and so how much of it a crash may lose.
     #[arg(long, env = "GATEWAY_INTERIM_INTERVAL", default_value = "5s", value_parser = duration)]
     pub interim_interval: Duration,
+    /// Connections to upstreams.
+    #[command(flatten)]
+    pub upstream: UpstreamConfig,
     /// TLS and the PROXY protocol.
     #[command(flatten)]
     pub listener: ListenerConfig,

@@ -54,7 +54,7 @@ impl Core {
         Rc::new(Self {
             metrics,
             writer: RefCell::new(Some(writer)),
-            pool: Pool::new(shared.tls.clone()),
+            pool: Pool::new(shared.upstreams.clone()),
             places,
             shared,
             exchanges: OpenExchanges::default(),

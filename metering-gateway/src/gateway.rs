@@ -31,7 +31,7 @@ use crate::{
     server::{self, Doors},
     shared::{READY_CLOCK, READY_JOURNAL, READY_POLICY, READY_SERVING, Shared},
     status::Reporter,
-    upstream::tls,
+    upstream::{Upstreams, tls},
     usage::shipper::{Alerts, Shipper},
 };
 
@@ -116,10 +116,10 @@ impl Gateway {
         let doors = doors(data, secured.unwrap_or_default(), tls_in.as_ref());
         let portal = Portal::new(&config.portal_url, &config.credential)?;
         let (observer, spans) = Observer::new(&config.observe)?;
-        let tls = tls::configs(config.upstream_ca_file.as_deref())?;
+        let upstreams = Upstreams::new(config.upstream.clone(), tls::configs(config.upstream_ca_file.as_deref())?);
         let shared = Arc::new(Shared {
             config,
-            tls,
+            upstreams,
             origin: Instant::now(),
             policy: PolicyInForce::default(),
             rate_limits: Default::default(),
@@ -269,7 +269,7 @@ fn start_control(
     let shared = shared.clone();
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async move {
+        let ended = runtime.block_on(async move {
             admin.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(admin)?;
             if shared.policy.confirmed_at().is_some() {
@@ -296,11 +296,15 @@ fn start_control(
                 leases.run(stop.clone(), FINISH_WITHIN),
                 reporter.run(portal, stop.clone()),
                 watch_certificates,
+                shared.upstreams.run(stop.clone()),
             );
             debug_assert!(end.is_cancelled(), "control work ends only when it is told to");
             admin.abort();
             Ok(())
-        })
+        });
+        // A resolution of a name that the system does not answer is not waited for.
+        runtime.shutdown_background();
+        ended
     })?;
     Ok(thread)
 }

@@ -13,7 +13,7 @@ use journal::{AnsweredBy, Outcome};
 use crate::pipeline::respond::Failure;
 
 /// The problems that are counted by name.
-pub(crate) const PROBLEMS: [&str; 26] = [
+pub(crate) const PROBLEMS: [&str; 27] = [
     "malformed-request",
     "ambiguous-path",
     "no-route",
@@ -36,6 +36,7 @@ pub(crate) const PROBLEMS: [&str; 26] = [
     "upstream-timeout",
     "upstream-unreachable",
     "upstream-failed",
+    "upstream-overloaded",
     "deadline-exceeded",
     "stopping",
     "internal",

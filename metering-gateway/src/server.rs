@@ -30,8 +30,6 @@ const TICK: Duration = Duration::from_millis(100);
 const RECHECK_TICKS: u32 = 5;
 /// How often open exchanges are looked at, in ticks.
 const EXCHANGE_TICKS: u32 = 3;
-/// How often idle connections to upstreams are looked at, in ticks.
-const SWEEP_TICKS: u32 = 50;
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// How long to wait when the process has no more file descriptors.
@@ -125,9 +123,12 @@ pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::R
     let doors = OpenDoors::new(doors)?;
     let drain = Drain::default();
     let timer = tokio::task::spawn_local(keep_time(core.clone()));
+    let pool = core.pool.clone();
+    let sharing = tokio::task::spawn_local(async move { pool.share().await });
     doors.accept(&core, &drain, stop.cancelled()).await;
     leave(&core, doors, &drain).await;
     timer.abort();
+    sharing.abort();
     core.pool.clear();
     if let Some(writer) = core.writer.borrow_mut().take() {
         writer.close(core.now().micros());
@@ -189,9 +190,7 @@ async fn keep_time(core: Rc<Core>) {
         if count.is_multiple_of(EXCHANGE_TICKS) {
             core.exchanges.tick(now, core.shared.config.interim_interval, core.shared.config.idle_timeout);
         }
-        if count.is_multiple_of(SWEEP_TICKS) {
-            core.pool.sweep();
-        }
+        core.pool.tick();
         core.metrics.open_exchanges.store(core.exchanges.count() as i64, Relaxed);
         core.metrics.upstream_connections.store(core.pool.open() as i64, Relaxed);
     }

@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     observe::Observer,
     policy::PolicyInForce,
-    upstream::tls::TlsConfigs,
+    upstream::Upstreams,
 };
 
 /// The policy is there and fresh enough.
@@ -41,8 +41,8 @@ pub struct Shared {
     pub origin: Instant,
     /// The policy that calls are judged by.
     pub policy: PolicyInForce,
-    /// How connections to https:// upstreams are secured.
-    pub tls: TlsConfigs,
+    /// What the cores share of the upstreams.
+    pub upstreams: Arc<Upstreams>,
     /// What callers over TLS are shown; absent where nothing is served over TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// Rate limits.

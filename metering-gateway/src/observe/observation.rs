@@ -20,7 +20,10 @@ use super::{
 use crate::{
     listener::Peer,
     pipeline::grant::Grant,
-    policy::entries::{CompiledKey, CompiledRoute, Upstream},
+    policy::{
+        entries::{CompiledKey, CompiledRoute},
+        services::Upstream,
+    },
 };
 
 /// One call, as its request said, and what was seen of it. Nothing in it is redacted yet: it may hold a credential in its target.

@@ -217,9 +217,9 @@ impl Exporter {
         let method = method(call);
         let mut attributes = vec![
             KeyValue::new("http.request.method", method),
-            KeyValue::new("server.address", upstream.host.clone()),
-            KeyValue::new("server.port", i64::from(upstream.port)),
-            KeyValue::new("url.scheme", if upstream.tls.is_some() { "https" } else { "http" }),
+            KeyValue::new("server.address", upstream.authority.host().to_owned()),
+            KeyValue::new("server.port", i64::from(upstream.port())),
+            KeyValue::new("url.scheme", if upstream.group.tls.is_some() { "https" } else { "http" }),
         ];
         attributes.extend(seen.upstream_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status))));
         let fault = seen

@@ -26,7 +26,7 @@ use crate::{
     core::Core,
     listener::Peer,
     observe::trace::Trace,
-    upstream::{Connection, RequestBody, UpstreamBody, body::BodyFault, caller::CallerBody},
+    upstream::{self, Connection, RequestBody, UpstreamBody, body::BodyFault, caller::CallerBody},
 };
 
 /// How much of a refused request is read, and for how long.
@@ -93,7 +93,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     let deadline = earliest(call.deadline, grant.route.total_timeout().map(|total| Instant::now() + total));
     let is_extended = http2::is_websocket(&call.request);
     // HTTP/2 knows no upgrade to an upstream; a server may always decline one.
-    let can_switch = grant.upstream.protocol != UpstreamProtocol::Http2;
+    let can_switch = grant.upstream.group.protocol != UpstreamProtocol::Http2;
     let upgrade = match call.request.version() {
         Version::HTTP_11 if can_switch => headers::upgrade(call.request.headers()),
         _ => (is_extended && can_switch).then(http2::upgrade),
@@ -105,7 +105,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     };
     let body = outgoing.body().source().clone();
     exchange.sent();
-    let sent = match exchange.unless_ended(deadline, core.pool.send(&grant.upstream, grant.patience, outgoing)).await {
+    let sent = match exchange.unless_ended(deadline, upstream::send(&grant.group, &grant.upstream, outgoing, grant.patience)).await {
         Ok(sent) => sent,
         Err(Ended::Stopped(stop)) => return Err(fail(&exchange, Failure::Stopped(stop))),
         Err(Ended::TimedOut) => return Err(fail(&exchange, Failure::DeadlineExceeded)),
@@ -161,7 +161,7 @@ fn answered(
     match (switches, switch) {
         (true, Some(Switch { caller, is_extended })) => {
             let overdue = grant.route.total_timeout().and(deadline);
-            let mut answer = switch_over(answer, Tunnel { caller, exchange, overdue });
+            let mut answer = switch_over(answer, connection, Tunnel { caller, exchange, overdue });
             if is_extended {
                 http2::accept(&mut answer);
             }
@@ -238,12 +238,16 @@ fn rewrite(
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.
-fn switch_over(mut answer: Response<UpstreamBody>, tunnel: Tunnel) -> Response<AnswerBody> {
+fn switch_over(mut answer: Response<UpstreamBody>, connection: Connection, tunnel: Tunnel) -> Response<AnswerBody> {
     let is_websocket = answer.headers().get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();
     headers::to_caller(&mut parts.headers, true);
     parts.version = Version::default();
-    tokio::task::spawn_local(tunnel.run(upstream, is_websocket));
+    tokio::task::spawn_local(async move {
+        tunnel.run(upstream, is_websocket).await;
+        // Until here it counts as one of the connections that the upstream may have.
+        drop(connection);
+    });
     Response::from_parts(parts, AnswerBody::empty())
 }

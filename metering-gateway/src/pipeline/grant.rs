@@ -20,10 +20,11 @@ use crate::{
     core::{Core, FastMap},
     limits::{places::NamespaceCalls, quota::QuotaCell, rate::Wanted},
     policy::{
-        entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledSubscription, Upstream},
+        entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledSubscription},
         index::Index,
+        services::Upstream,
     },
-    upstream::Patience,
+    upstream::{Group, Patience},
 };
 
 /// The most grants that a core keeps; beyond it, it forgets all and resolves again.
@@ -46,6 +47,8 @@ pub struct Grant {
     pub host: HeaderValue,
     /// How long they wait there.
     pub patience: Patience,
+    /// Its addresses, as this core uses them.
+    pub group: Rc<Group>,
     /// Rate limits that apply.
     pub limits: Vec<AppliedLimit>,
     /// `RateLimit-Policy`; absent where there is no limit.
@@ -165,6 +168,7 @@ impl Grant {
             plan: plan.clone(),
             host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| Failure::internal(error.to_string()))?,
             patience: route.patience(&upstream),
+            group: core.pool.group(&upstream.group),
             upstream,
             limits,
             policy_header,

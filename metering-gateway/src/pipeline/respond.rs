@@ -144,6 +144,7 @@ impl Failure {
             Self::QuotaUnknown(_) | Self::NoPolicy | Self::JournalFull | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(UpstreamError::Overloaded) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::NotSwitched => StatusCode::BAD_GATEWAY,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -177,7 +178,8 @@ impl Failure {
             Self::BodyTooSlow => "body-too-slow",
             Self::Overloaded => "overloaded",
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "upstream-timeout",
-            Self::Upstream(UpstreamError::Connect(_)) => "upstream-unreachable",
+            Self::Upstream(UpstreamError::Overloaded) => "upstream-overloaded",
+            Self::Upstream(UpstreamError::Connect(_) | UpstreamError::Unresolved(_)) => "upstream-unreachable",
             Self::Upstream(UpstreamError::Failed(_) | UpstreamError::FailedHttp2(_)) => "upstream-failed",
             Self::NotSwitched => "upstream-failed",
             Self::DeadlineExceeded => "deadline-exceeded",
@@ -211,6 +213,7 @@ impl Failure {
             Self::BodyTooSlow => "The body came too slowly",
             Self::Overloaded => "Too many open calls",
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "The API did not answer in time",
+            Self::Upstream(UpstreamError::Overloaded) => "The API is overloaded",
             Self::Upstream(_) => "The API did not answer",
             Self::NotSwitched => "The API opened no WebSocket",
             Self::DeadlineExceeded => "The deadline is over",
@@ -251,6 +254,9 @@ impl Failure {
             Self::BodyIncomplete => "the request's body ended early".into(),
             Self::BodyTooSlow => "the request's body stopped or came too slowly; send it again".into(),
             Self::Overloaded => "too many calls are open at this moment; wait for `Retry-After` seconds and have fewer open at once".into(),
+            Self::Upstream(UpstreamError::Overloaded) => {
+                "all connections to the API behind the gateway are in use; this call is not billed; try again later".into()
+            }
             Self::Upstream(_) => "the API behind the gateway gave no valid answer; this call is not billed".into(),
             Self::NotSwitched => "the API does not speak WebSocket here; ask for it in the plain way".into(),
             Self::DeadlineExceeded => "the API did not answer within the time that the call allows".into(),
@@ -330,7 +336,7 @@ impl Failure {
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::NoPolicy | Self::JournalFull => Some(5),
-            Self::Overloaded => Some(1),
+            Self::Overloaded | Self::Upstream(UpstreamError::Overloaded) => Some(1),
             _ => self.denied().map(|denied| seconds_up(denied.retry_after_ns).max(1)),
         }
     }

@@ -1,22 +1,22 @@
 //! Policy entries compiled to what the stages of the pipeline read: parsed once here, so that nothing is parsed while a call waits.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use calendar::{Anchor, Cadence, Period, Timestamp};
 use gateway_control::{
     credential::KeyDigest,
-    options::UpstreamProtocol,
     path::PathTemplate,
     policy::{self, BillableRule, RouteMeter, SubscriptionState, UnitSource},
     usage::Mode,
 };
-use http::{HeaderName, Method, uri::Authority};
+use http::{HeaderName, Method};
 use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, NamespaceId, PlanVersionId, RouteId, ServiceId, SubscriptionId};
 use quota::{QuotaLimit, RateLimit};
-use rustls::pki_types::ServerName;
-use url::Url;
 
-use super::options::{CompiledCors, CompiledOptions, Rewrite};
+use super::{
+    options::{CompiledCors, CompiledOptions, Rewrite},
+    services::Upstream,
+};
 use crate::upstream::Patience;
 
 /// Why an entry cannot be used; a sentence for operators.
@@ -180,78 +180,6 @@ impl CompiledMeter {
             ));
         }
         Ok(Self { meter: meter.meter, source, default_micros, max_micros })
-    }
-}
-
-/// A backend.
-#[derive(Debug, PartialEq, Eq)]
-pub struct CompiledService {
-    /// Its id.
-    pub id: ServiceId,
-    /// Where live calls go.
-    pub live: Arc<Upstream>,
-    /// Where test calls go.
-    pub sandbox: Option<Arc<Upstream>>,
-}
-
-/// An address and how to treat it.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// Host and port, as the `Host` header has it.
-    pub authority: Authority,
-    /// Host to connect to; an IPv6 address has no brackets here.
-    pub host: String,
-    /// Port to connect to.
-    pub port: u16,
-    /// For `https://`: the name that its certificate must be for.
-    pub tls: Option<ServerName<'static>>,
-    /// What is spoken.
-    pub protocol: UpstreamProtocol,
-    /// What stands before every path, without a slash at its end.
-    pub base_path: String,
-    /// How long to wait for a connection.
-    pub connect_timeout: Duration,
-    /// How long to wait for the head of the answer.
-    pub first_byte_timeout: Duration,
-}
-
-impl CompiledService {
-    /// Parses a service.
-    ///
-    /// # Errors
-    /// When an address is not one.
-    pub fn compile(service: &policy::Service) -> Result<Self, Reason> {
-        let upstream = |text: &str| Upstream::parse(text, service).map(Arc::new);
-        Ok(Self { id: service.id, live: upstream(&service.upstream)?, sandbox: service.sandbox.as_deref().map(upstream).transpose()? })
-    }
-}
-
-impl Upstream {
-    fn parse(text: &str, service: &policy::Service) -> Result<Self, Reason> {
-        let url: Url = text.parse().map_err(|error| format!("upstream `{text}`: {error}"))?;
-        if !["http", "https"].contains(&url.scheme()) {
-            return Err(format!("upstream `{text}`: only http:// and https:// are spoken to upstreams"));
-        }
-        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-            return Err(format!("upstream `{text}` must be http(s)://host[:port][/base] and nothing more"));
-        }
-        let host = url.host_str().ok_or_else(|| format!("upstream `{text}` has no host"))?;
-        let port = url.port_or_known_default().unwrap_or(80);
-        let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let tls = (url.scheme() == "https")
-            .then(|| ServerName::try_from(host.clone()).map_err(|_| format!("upstream `{text}`: no certificate can be for this host")))
-            .transpose()?;
-        Ok(Self {
-            authority: authority.parse().map_err(|_| format!("upstream `{text}`: the host cannot be used"))?,
-            host,
-            port,
-            tls,
-            protocol: service.options.as_ref().map_or_else(UpstreamProtocol::default, |options| options.protocol),
-            base_path: url.path().trim_end_matches('/').to_owned(),
-            connect_timeout: Duration::from_millis(service.connect_timeout_ms.into()),
-            first_byte_timeout: Duration::from_millis(service.first_byte_timeout_ms.into()),
-        })
     }
 }
 

@@ -9,8 +9,9 @@ use gateway_control::{
 use ids::{ApiKeyId, ApplicationId, PlanVersionId, ServiceId, SubscriptionId, Uuid};
 
 use super::{
-    entries::{CompiledKey, CompiledPlan, CompiledService, CompiledSubscription},
+    entries::{CompiledKey, CompiledPlan, CompiledSubscription},
     router::Router,
+    services::CompiledService,
     table::{Record, Table},
 };
 

@@ -8,6 +8,7 @@ pub mod entries;
 pub mod index;
 pub mod options;
 pub mod router;
+pub mod services;
 pub mod store;
 pub mod sync;
 pub mod table;

@@ -12,9 +12,10 @@ use gateway_control::{
 use ids::{ApiKeyId, PlanVersionId, ServiceId, SubscriptionId, Uuid};
 
 use super::{
-    entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledService, CompiledSubscription, Reason},
+    entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledSubscription, Reason},
     index::{Index, KeyName, SubscriptionName},
     router::Router,
+    services::CompiledService,
     table::Table,
 };
 

@@ -133,6 +133,16 @@ impl Source {
         }
     }
 
+    /// Whether the body can be read from its start once more.
+    pub fn is_at_hand(&self) -> bool {
+        !matches!(self.reading.borrow().keeping, Keeping::Lost)
+    }
+
+    /// The request will not be sent again: what was kept is let go.
+    pub fn forget(&self) {
+        self.reading.borrow_mut().keeping = Keeping::Lost;
+    }
+
     /// The body from its start, for one more try; the try before reads no more. `None` when its start is lost.
     pub fn again(self: &Rc<Self>) -> Option<RequestBody> {
         match &mut self.reading.borrow_mut().keeping {

@@ -1,6 +1,6 @@
 //! Making connections: TCP, TLS, and what is then spoken.
 
-use std::{io, rc::Rc};
+use std::{cell::Cell, io, rc::Rc};
 
 use gateway_control::options::UpstreamProtocol;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -22,6 +23,37 @@ use super::{
 
 /// The largest head of an answer over HTTP/1.1.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// A permit for a connection, which goes back when neither its driver nor an exchange needs it any more.
+#[derive(Debug)]
+pub struct Open {
+    counters: [Rc<Cell<usize>>; 2],
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    /// Counts a connection as open.
+    pub fn new(counters: [Rc<Cell<usize>>; 2], permit: OwnedSemaphorePermit) -> Rc<Self> {
+        counters.iter().for_each(|counter| counter.set(counter.get() + 1));
+        Rc::new(Self { counters, _permit: permit })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.counters.iter().for_each(|counter| counter.set(counter.get() - 1));
+    }
+}
+
+/// What a connection is told to do beside carrying exchanges.
+pub struct Hooks {
+    /// Called whenever there may be room for more streams.
+    pub changed: Box<dyn Fn()>,
+    /// Dropped with the connection.
+    pub ended: Rc<Open>,
+    /// The tick from which on it takes no more exchanges.
+    pub expires: u64,
+}
 
 /// A new connection.
 pub enum Connected {
@@ -64,32 +96,22 @@ impl Bytestream {
         Ok(Self::Tls(Box::new(stream)))
     }
 
-    /// Starts HTTP. `changed` is called whenever there may be room for more streams, and `ended` is dropped with the connection.
+    /// Starts HTTP.
     ///
     /// # Errors
     /// When the connection broke at once.
-    pub async fn speak(
-        self,
-        protocol: UpstreamProtocol,
-        changed: impl Fn() + 'static,
-        ended: impl Sized + 'static,
-    ) -> Result<Connected, UpstreamError> {
+    pub async fn speak(self, protocol: UpstreamProtocol, hooks: Hooks) -> Result<Connected, UpstreamError> {
         match self {
-            Self::Plain(stream) if protocol == UpstreamProtocol::Http2 => Ok(Connected::Http2(Http2::start(stream, changed, ended).await?)),
-            Self::Plain(stream) => http1(stream, ended).await,
-            Self::Tls(stream) if is_http2(stream.get_ref().1.alpn_protocol()) => {
-                Ok(Connected::Http2(Http2::start(stream, changed, ended).await?))
-            }
-            Self::Tls(stream) => http1(stream, ended).await,
+            Self::Plain(stream) if protocol == UpstreamProtocol::Http2 => Ok(Connected::Http2(Http2::start(stream, hooks).await?)),
+            Self::Plain(stream) => http1(stream, hooks.ended).await,
+            Self::Tls(stream) if is_http2(stream.get_ref().1.alpn_protocol()) => Ok(Connected::Http2(Http2::start(stream, hooks).await?)),
+            Self::Tls(stream) => http1(stream, hooks.ended).await,
         }
     }
 }
 
 /// Starts HTTP/1.1 on a connection; it is driven beside the exchanges until it ends.
-async fn http1(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ended: impl Sized + 'static,
-) -> Result<Connected, UpstreamError> {
+async fn http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ended: Rc<Open>) -> Result<Connected, UpstreamError> {
     let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(FairStream::new(stream))).await?;
     tokio::task::spawn_local(async move {
         // What breaks a connection is seen, and told, by the exchange on it.

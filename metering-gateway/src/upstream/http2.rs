@@ -28,13 +28,14 @@ use tokio::{
 use super::{
     answer::{Http2Body, UpstreamBody},
     body::RequestBody,
+    connect::{Hooks, Open},
 };
-use crate::policy::entries::Upstream;
+use crate::policy::services::Upstream;
 
 /// The most streams that are opened on one connection, even when the peer allows more.
 pub const MAX_STREAMS: usize = 128;
 /// How many streams are opened before the peer has said how many it allows.
-const FIRST_STREAMS: usize = 8;
+pub const FIRST_STREAMS: usize = 8;
 /// What stands for "the peer has not said yet".
 const NOT_SAID: usize = usize::MAX - 1;
 /// How much of one answer may be under way to a caller.
@@ -50,17 +51,27 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection. Once the last owner drops it, it says goodbye and closes.
 pub struct Http2 {
+    /// The tick from which on it opens no more streams.
+    pub expires: u64,
     sender: SendRequest<Bytes>,
     state: Rc<State>,
 }
 
 struct State {
     streams: Cell<usize>,
+    /// All streams that were ever open.
+    opened: Cell<u64>,
+    /// Heads of answers that came.
+    answers: Cell<u64>,
+    /// How many streams that were, and when, as the idleness was last looked at.
+    looked: Cell<(u64, u64)>,
     max_streams: Cell<usize>,
     closed: Cell<bool>,
     /// No more streams: the peer has said goodbye, or the connection has become old or suspect.
     retiring: Cell<bool>,
     dropped: Notify,
+    /// Told whenever room for streams may have appeared.
+    changed: Box<dyn Fn()>,
 }
 
 impl std::fmt::Debug for Http2 {
@@ -77,26 +88,26 @@ impl Drop for Http2 {
 }
 
 impl Http2 {
-    /// Starts HTTP/2 on a connection; it is driven beside the exchanges until it ends. `changed` is called whenever room for streams may have appeared,
-    /// and `ended` is dropped with the connection.
+    /// Starts HTTP/2 on a connection; it is driven beside the exchanges until it ends.
     ///
     /// # Errors
     /// When the preface cannot be sent.
-    pub async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(
-        io: T,
-        changed: impl Fn() + 'static,
-        ended: impl Sized + 'static,
-    ) -> Result<Rc<Self>, h2::Error> {
+    pub async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(io: T, hooks: Hooks) -> Result<Rc<Self>, h2::Error> {
+        let Hooks { changed, ended, expires } = hooks;
         let (sender, connection) = builder().handshake(io).await?;
         let state = Rc::new(State {
             streams: Cell::new(0),
+            opened: Cell::new(0),
+            answers: Cell::new(0),
+            looked: Cell::default(),
             max_streams: Cell::new(FIRST_STREAMS),
             closed: Cell::new(false),
             retiring: Cell::new(false),
             dropped: Notify::new(),
+            changed,
         });
-        tokio::task::spawn_local(drive(connection, state.clone(), changed, ended));
-        Ok(Rc::new(Self { sender, state }))
+        tokio::task::spawn_local(drive(connection, state.clone(), ended));
+        Ok(Rc::new(Self { expires, sender, state }))
     }
 
     /// Whether no stream can be opened any more.
@@ -107,6 +118,16 @@ impl Http2 {
     /// How many streams are open.
     pub fn streams(&self) -> usize {
         self.state.streams.get()
+    }
+
+    /// For how many ticks no stream has been open, as far as those who look from time to time can tell.
+    pub fn idle_ticks(&self, now: u64) -> u64 {
+        let (opened, since) = self.state.looked.get();
+        if self.streams() > 0 || self.state.opened.get() != opened {
+            self.state.looked.set((self.state.opened.get(), now));
+            return 0;
+        }
+        now - since
     }
 
     /// Opens no more streams; the connection closes after those that are open.
@@ -121,7 +142,8 @@ impl Http2 {
             return None;
         }
         self.state.streams.set(streams + 1);
-        Some(Stream { connection: self.clone(), upload: None })
+        self.state.opened.set(self.state.opened.get() + 1);
+        Some(Stream { connection: self.clone(), upload: None, answers_before: self.state.answers.get() })
     }
 }
 
@@ -137,12 +159,7 @@ fn builder() -> client::Builder {
     builder
 }
 
-async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
-    connection: client::Connection<T>,
-    state: Rc<State>,
-    changed: impl Fn(),
-    ended: impl Sized,
-) {
+async fn drive<T: AsyncRead + AsyncWrite + Unpin>(connection: client::Connection<T>, state: Rc<State>, ended: Rc<Open>) {
     let mut connection = pin!(connection);
     let driving = poll_fn(|cx| {
         let polled = connection.as_mut().poll(cx);
@@ -151,7 +168,7 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
             said => said.min(MAX_STREAMS),
         };
         if state.max_streams.replace(max_streams) < max_streams {
-            changed();
+            (state.changed)();
         }
         polled
     });
@@ -168,7 +185,7 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
     }
     state.closed.set(true);
     drop(ended);
-    changed();
+    (state.changed)();
 }
 
 /// A stream of a connection. Dropped before its answer was read whole, it is reset, and its upload ends.
@@ -176,6 +193,29 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
 pub struct Stream {
     connection: Rc<Http2>,
     upload: Option<AbortHandle>,
+    /// How many answers had come on the connection when the stream was reserved.
+    answers_before: u64,
+}
+
+/// Why a stream brought no answer.
+#[derive(Debug)]
+pub struct StreamFailure {
+    /// What happened.
+    pub error: h2::Error,
+    /// The peer has certainly not processed the request: it may be sent again, whatever its method is.
+    pub is_unprocessed: bool,
+}
+
+impl StreamFailure {
+    fn unsent(error: h2::Error) -> Self {
+        Self { error, is_unprocessed: true }
+    }
+
+    /// RFC 9113, 8.7.
+    fn sent(error: h2::Error) -> Self {
+        let is_refused = error.is_go_away() || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        Self { is_unprocessed: error.is_remote() && is_refused, error }
+    }
 }
 
 impl Drop for Stream {
@@ -183,48 +223,48 @@ impl Drop for Stream {
         if let Some(upload) = &self.upload {
             upload.abort();
         }
-        let streams = &self.connection.state.streams;
-        streams.set(streams.get() - 1);
+        let state = &self.connection.state;
+        state.streams.set(state.streams.get() - 1);
+        (state.changed)();
     }
 }
 
 impl Stream {
-    /// The connection that it is on.
-    pub fn connection(&self) -> &Rc<Http2> {
-        &self.connection
+    /// No answer came in time. If none came on the whole connection meanwhile, it may be dead, and opens no more streams.
+    pub fn suspect(&self) {
+        if self.connection.state.answers.get() == self.answers_before {
+            self.connection.retire();
+        }
     }
 
     /// Sends a request and waits for the head of its answer, which may come before the request has ended. The head of the request is only read, so
     /// that it can be sent again elsewhere.
     ///
     /// # Errors
-    /// When there is no answer; [`never_processed`] tells whether the peer can have seen the request.
-    pub async fn send(&mut self, upstream: &Upstream, head: &Parts, body: RequestBody) -> Result<Response<UpstreamBody>, h2::Error> {
+    /// When there is no answer.
+    pub async fn send(&mut self, upstream: &Upstream, head: &Parts, body: RequestBody) -> Result<Response<UpstreamBody>, StreamFailure> {
         let mut sender = self.connection.sender.clone();
         if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
             self.connection.retire();
-            return Err(error);
+            return Err(StreamFailure::unsent(error));
         }
         let ends = body.is_end_stream();
-        let (answer, stream) = sender.send_request(request(upstream, head), ends)?;
+        let (answer, stream) = sender.send_request(request(upstream, head), ends).map_err(StreamFailure::unsent)?;
         if !ends {
             self.upload = Some(tokio::task::spawn_local(upload(body, stream)).abort_handle());
         }
-        let (parts, body) = answer.await?.into_parts();
+        let (parts, body) = answer.await.map_err(StreamFailure::sent)?.into_parts();
+        let answers = &self.connection.state.answers;
+        answers.set(answers.get() + 1);
         let body = UpstreamBody::Http2(Http2Body::new(body, &parts.headers));
         Ok(Response::from_parts(parts, body))
     }
 }
 
-/// Whether the peer has certainly not seen the request (RFC 9113, 8.7): it may be sent again, whatever its method is.
-pub fn never_processed(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM))
-}
-
 /// The head in the form of HTTP/2: scheme and authority stand in the target, and `Host` does not exist.
 fn request(upstream: &Upstream, head: &Parts) -> Request<()> {
     let mut target = http::uri::Parts::default();
-    target.scheme = Some(if upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+    target.scheme = Some(if upstream.group.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
     target.authority = Some(upstream.authority.clone());
     target.path_and_query = head.uri.path_and_query().cloned();
     let mut request = Request::new(());

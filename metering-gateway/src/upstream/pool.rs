@@ -1,259 +1,154 @@
-//! One core's connections to upstreams.
+//! One core's connections to upstreams, and how a call is sent over them.
 //!
-//! Over HTTP/1.1 a connection is taken from the idle ones or made, carries one exchange at a time, and goes back when the answer's body has ended. Over
-//! HTTP/2 a connection carries as many exchanges as its peer allows; when all are full, one more is made. What certainly was not processed is sent again
-//! on another connection; nothing else is ever sent twice.
+//! A call is sent once, and again only where that is safe: when nothing of it was sent, or its peer certainly did not process it; or when its method is
+//! idempotent, the connection broke before the head of an answer, the body is at hand, and the budget allows it. An answer is an answer: a 5xx is handed
+//! on, and so is silence, because an upstream that is slow would only be made slower.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    fmt,
-    future::Future,
     pin::pin,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
 };
-
-use gateway_control::options::UpstreamProtocol;
-use http::{Request, Response, uri::Authority};
-use hyper::client::conn::http1::SendRequest;
-use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    RequestBody, UpstreamBody, UpstreamError,
-    body::Source,
-    connect::{Bytestream, Connected},
-    http2::{self, Http2, Stream},
-    tls::TlsConfigs,
+    address::{Address, Carrier},
+    clockwork::Clockwork,
+    group::Group,
+    seen::AddressSeen,
+    shared::Upstreams,
 };
-use crate::policy::entries::Upstream;
+use crate::policy::services::GroupSpec;
 
-/// The most idle connections that are kept for one upstream on one core.
-const MAX_IDLE: usize = 256;
-/// How long a connection may be idle before it is closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a request that was not processed is sent again.
-const MAX_UNPROCESSED: u32 = 3;
+/// Every how many ticks groups are looked after.
+const SECOND_TICKS: u64 = 10;
 
 /// One core's connections.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Pool(Rc<Inner>);
 
+#[derive(Debug)]
 struct Inner {
-    lanes: RefCell<HashMap<(bool, UpstreamProtocol, Authority), Rc<Lane>>>,
-    open: Rc<Cell<usize>>,
-    tls: TlsConfigs,
+    groups: RefCell<HashMap<GroupSpec, Rc<Group>>>,
+    clockwork: Rc<Clockwork>,
+    /// Which of the cores this is.
+    core: usize,
 }
 
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("open", &self.0.open).finish_non_exhaustive()
+/// What carries an exchange. Dropped without [`Connection::release`], the connection is closed, or the stream reset.
+#[derive(Debug)]
+pub struct Connection {
+    busy: Busy,
+    carrier: Carrier,
+}
+
+/// Counts a call as under way.
+#[derive(Debug)]
+pub struct Busy(Rc<Address>);
+
+impl Busy {
+    /// One more call is under way to an address.
+    pub fn new(address: Rc<Address>) -> Self {
+        let in_flight: &Cell<u32> = &address.health.in_flight;
+        in_flight.set(in_flight.get() + 1);
+        Self(address)
+    }
+
+    /// Where it goes.
+    pub fn address(&self) -> &Rc<Address> {
+        &self.0
     }
 }
 
-/// The connections to one upstream.
-#[derive(Debug, Default)]
-struct Lane {
-    idle: RefCell<Vec<Idle>>,
-    shared: RefCell<Vec<Rc<Http2>>>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    sender: SendRequest<RequestBody>,
-    since: Instant,
-}
-
-/// A connection, or a stream of one, that carries an exchange. Dropped without [`Connection::release`], it is closed or reset.
-#[derive(Debug)]
-pub struct Connection {
-    lane: Rc<Lane>,
-    held: Held,
-}
-
-#[derive(Debug)]
-enum Held {
-    Http1(SendRequest<RequestBody>),
-    Http2(Stream),
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let in_flight = &self.0.health.in_flight;
+        in_flight.set(in_flight.get() - 1);
+    }
 }
 
 impl Connection {
+    /// What an exchange that has begun is carried by.
+    pub fn new(busy: Busy, carrier: Carrier) -> Self {
+        Self { busy, carrier }
+    }
+
     /// The exchange has ended in order: another may follow.
     pub fn release(self) {
-        let Held::Http1(sender) = self.held else { return };
-        let mut idle = self.lane.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < MAX_IDLE {
-            idle.push(Idle { sender, since: Instant::now() });
+        if let Carrier::Http1(connection) = self.carrier {
+            self.busy.0.release(connection);
         }
-    }
-}
-
-/// How long a call waits for its upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// Until there is a connection.
-    pub connect: Duration,
-    /// From the end of the request until the head of the answer.
-    pub first_byte: Duration,
-}
-
-/// Counts a connection while it is open.
-struct Open(Rc<Cell<usize>>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-impl Lane {
-    /// The connection that was used last, so that those in excess grow old.
-    fn take_idle(&self) -> Option<SendRequest<RequestBody>> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if sender.is_ready() && since.elapsed() < IDLE_TIMEOUT {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    fn take_stream(&self) -> Option<Stream> {
-        let mut shared = self.shared.borrow_mut();
-        shared.retain(|connection| !connection.is_closed());
-        shared.iter().find_map(Http2::reserve)
-    }
-
-    fn take(&self) -> Option<Held> {
-        self.take_idle().map(Held::Http1).or_else(|| self.take_stream().map(Held::Http2))
     }
 }
 
 impl Pool {
     /// No connections yet.
-    pub fn new(tls: TlsConfigs) -> Self {
-        Self(Rc::new(Inner { lanes: RefCell::default(), open: Rc::default(), tls }))
+    pub fn new(upstreams: Arc<Upstreams>) -> Self {
+        let core = upstreams.add_core();
+        Self(Rc::new(Inner { groups: RefCell::default(), clockwork: Clockwork::new(upstreams), core }))
     }
 
-    fn lane(&self, upstream: &Upstream, protocol: UpstreamProtocol) -> Rc<Lane> {
-        self.0.lanes.borrow_mut().entry((upstream.tls.is_some(), protocol, upstream.authority.clone())).or_default().clone()
+    /// The addresses of an upstream. Looked up once for many calls.
+    pub fn group(&self, spec: &GroupSpec) -> Rc<Group> {
+        if let Some(group) = self.0.groups.borrow().get(spec) {
+            return group.clone();
+        }
+        let group = Group::new(spec, &self.0.clockwork);
+        self.0.groups.borrow_mut().insert(spec.clone(), group.clone());
+        group
     }
 
-    /// Sends a request and waits for the head of its answer.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub async fn send(
-        &self,
-        upstream: &Arc<Upstream>,
-        Patience { connect, first_byte: patience }: Patience,
-        request: Request<RequestBody>,
-    ) -> Result<(Response<UpstreamBody>, Connection), UpstreamError> {
-        let switches = request.headers().contains_key(http::header::UPGRADE);
-        let protocol = if switches { UpstreamProtocol::Http1 } else { upstream.protocol };
-        let lane = self.lane(upstream, protocol);
-        let (mut head, body) = request.into_parts();
-        let source = body.source().clone();
-        let mut body = Some(body);
-        let mut unprocessed = 0;
+    fn groups(&self) -> Vec<Rc<Group>> {
+        self.0.groups.borrow().values().cloned().collect()
+    }
+
+    /// The core's timer, ten times a second.
+    pub fn tick(&self) {
+        let ticks = &self.0.clockwork.ticks;
+        let now = ticks.get() + 1;
+        ticks.set(now);
+        if !now.is_multiple_of(SECOND_TICKS) {
+            return;
+        }
+        for group in self.groups() {
+            // One reference is the pool's, one this loop's.
+            if !group.tick() && Rc::strong_count(&group) == 2 {
+                self.0.groups.borrow_mut().remove(&group.spec);
+            }
+        }
+        self.give_away();
+        let seen: Vec<AddressSeen> = self.groups().iter().flat_map(|group| group.seen()).collect();
+        self.0.clockwork.upstreams.publish(self.0.core, seen);
+    }
+
+    /// Closes idle connections whenever calls on other cores wait for them. Runs beside the core's other work.
+    pub async fn share(&self) {
+        let wanted = self.0.clockwork.upstreams.limits.wanted.clone();
         loop {
-            let (held, reused) = match lane.take() {
-                Some(held) => (held, true),
-                None => (self.connect(upstream, protocol, &lane, connect).await?, false),
-            };
-            let sending = match body.take() {
-                Some(body) => body,
-                None => source.again().ok_or(UpstreamError::FirstByteTimeout(patience))?,
-            };
-            match held {
-                Held::Http1(mut sender) => {
-                    let request = Request::from_parts(head, sending);
-                    match within(sender.try_send_request(request), &source, patience).await? {
-                        Ok(answer) => {
-                            let connection = Connection { lane, held: Held::Http1(sender) };
-                            return Ok((answer.map(UpstreamBody::Http1), connection));
-                        }
-                        Err(mut error) => match error.take_message().filter(|_| reused) {
-                            // Nothing was sent: the idle connection had been closed meanwhile.
-                            Some(unsent) => {
-                                let (unsent, returned) = unsent.into_parts();
-                                (head, body) = (unsent, Some(returned));
-                            }
-                            None => return Err(error.into_error().into()),
-                        },
-                    }
-                }
-                Held::Http2(mut stream) => {
-                    source.keep();
-                    match within(stream.send(upstream, &head, sending), &source, patience).await? {
-                        Ok(answer) => return Ok((answer, Connection { lane, held: Held::Http2(stream) })),
-                        Err(error) if http2::never_processed(&error) && unprocessed < MAX_UNPROCESSED => {
-                            unprocessed += 1;
-                            body = Some(source.again().ok_or(error)?);
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-            }
+            let mut asked = pin!(wanted.notified());
+            // From here on no word is missed.
+            asked.as_mut().enable();
+            self.give_away();
+            asked.await;
         }
     }
 
-    async fn connect(
-        &self,
-        upstream: &Upstream,
-        protocol: UpstreamProtocol,
-        lane: &Rc<Lane>,
-        patience: Duration,
-    ) -> Result<Held, UpstreamError> {
-        let connecting = async {
-            let stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
-            Bytestream::secure(stream, upstream.tls.as_ref(), protocol, &self.0.tls).await
-        };
-        let stream =
-            timeout(patience, connecting).await.map_err(|_| UpstreamError::ConnectTimeout(patience))?.map_err(UpstreamError::Connect)?;
-        let open = &self.0.open;
-        open.set(open.get() + 1);
-        match stream.speak(protocol, || (), Open(open.clone())).await? {
-            Connected::Http1(sender) => Ok(Held::Http1(sender)),
-            Connected::Http2(connection) => {
-                let stream = connection.reserve();
-                lane.shared.borrow_mut().push(connection);
-                stream.map(Held::Http2).ok_or_else(|| UpstreamError::FailedHttp2(h2::Reason::REFUSED_STREAM.into()))
-            }
-        }
-    }
-
-    /// Closes what was idle for long.
-    pub fn sweep(&self) {
-        for lane in self.0.lanes.borrow().values() {
-            lane.idle.borrow_mut().retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
-            lane.shared.borrow_mut().retain(|connection| !connection.is_closed());
+    fn give_away(&self) {
+        for group in self.groups() {
+            group.addresses().iter().for_each(|address| address.give_away());
         }
     }
 
     /// Closes everything that is idle.
     pub fn clear(&self) {
-        for lane in self.0.lanes.borrow().values() {
-            lane.idle.borrow_mut().clear();
-            lane.shared.borrow_mut().clear();
+        for group in self.groups() {
+            group.addresses().iter().for_each(|address| address.clear());
         }
     }
 
     /// How many connections are open, idle ones included.
     pub fn open(&self) -> usize {
-        self.0.open.get()
-    }
-}
-
-/// Waits for the head of an answer for as long as the upstream may take; the time in which it waits for the caller's body is not counted.
-async fn within<T>(answer: impl Future<Output = T>, source: &Source, patience: Duration) -> Result<T, UpstreamError> {
-    let mut answer = pin!(answer);
-    let mut left = patience;
-    loop {
-        match timeout(left, answer.as_mut()).await {
-            Ok(answered) => return Ok(answered),
-            Err(_) => left = source.patience_left(patience).ok_or(UpstreamError::FirstByteTimeout(patience))?,
-        }
+        self.0.clockwork.open.get()
     }
 }

@@ -21,7 +21,7 @@ use metering_gateway::{
     pipeline::{self, body::AnswerBody},
     policy::{PolicyInForce, store::PolicyStore},
     shared::Shared,
-    upstream::tls,
+    upstream::{Upstreams, tls},
 };
 use telemetry::Readiness;
 use tokio::{sync::oneshot, task::LocalSet};
@@ -45,7 +45,7 @@ fn core(world: &World, folder: &std::path::Path) -> (Rc<Core>, journal::Journal)
     policy.confirm(now);
     let (observer, _) = Observer::new(&config.observe).expect("an observer");
     let shared = Shared {
-        tls: tls::configs(None).expect("TLS"),
+        upstreams: Upstreams::new(config.upstream.clone(), tls::configs(None).expect("TLS")),
         config,
         clock: Arc::new(SystemClock),
         origin: Instant::now(),

@@ -1,13 +1,26 @@
 //! Upstreams that speak HTTP/2: streams share connections, both bodies flow at once, and what was not processed goes elsewhere.
 
-use std::{future::poll_fn, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
 use gateway_control::options::{ServiceOptions, UpstreamProtocol};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 use crate::harness::{
     SOON, Stage, eventually,
@@ -138,6 +151,54 @@ async fn no_connection_gets_more_streams_than_its_peer_allows() {
 }
 
 #[tokio::test]
+async fn calls_that_come_at_once_share_the_connection_that_is_being_made() {
+    let (stage, upstream) = stage(100).await;
+    let calls: Vec<_> = (0..8).map(|_| tokio::spawn(stage.get("/weather/v1/any/hold").send())).collect();
+    eventually("all are under way", async || (upstream.seen.holding.load(SeqCst) == 8).then_some(())).await;
+    assert_eq!(upstream.seen.connections.load(SeqCst), 1);
+    upstream.seen.held.add_permits(8);
+    for call in calls {
+        assert_eq!(soon(call).await.expect("no panic").expect("an answer").status(), StatusCode::OK);
+    }
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn streams_are_waited_for_when_no_more_connections_may_be_made() {
+    let upstream = http2::start(2).await;
+    let address = upstream.address;
+    let stage = Stage::with(
+        |world| {
+            speak_http2(world, &format!("http://{address}/base"));
+            world.service.connect_timeout_ms = 5_000;
+            world.service.first_byte_timeout_ms = 20_000;
+            let options = world.service.options.as_mut().expect("options");
+            (options.max_connections, options.max_waiting) = (Some(2), Some(3));
+        },
+        |config| config.cores = Some(2),
+    )
+    .await;
+    stage.get("/weather/v1/any/echo").send().await.expect("an answer");
+    let mut calls = Vec::new();
+    for _ in 0..7 {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let call = client.get(stage.gateway.url("/weather/v1/any/hold")).header("x-api-key", stage.world.live.reveal());
+        calls.push(tokio::spawn(call.send()));
+    }
+    eventually("some are under way", async || (upstream.seen.holding.load(SeqCst) >= 2).then_some(())).await;
+    upstream.seen.held.add_permits(7);
+    let mut served = 0;
+    for call in calls {
+        let status = soon(call).await.expect("no panic").expect("an answer").status();
+        assert!([StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&status), "{status}");
+        served += usize::from(status == StatusCode::OK);
+    }
+    assert!(served >= 5, "only {served} were served");
+    assert!(upstream.seen.peak_streams.load(SeqCst) <= 2 && upstream.seen.peak_connections.load(SeqCst) <= 2);
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_refused_or_came_after_a_goodbye_is_sent_again_whatever_its_method() {
     let (stage, upstream) = stage(100).await;
     let call = |path: &str, body: &'static str| {
@@ -221,5 +282,94 @@ async fn an_upstream_that_does_not_read_stops_its_caller() {
     }
     assert!(sent > 0);
     drop(request);
+    stage.gateway.stop().await;
+}
+
+/// An upstream over TLS that agrees on one of some protocols, and speaks HTTP/2 where HTTP/2 was agreed on and the harness's upstream otherwise.
+async fn secured(protocols: &[&str]) -> (u16, String, Arc<http2::Seen>) {
+    let plain = crate::harness::upstream::start().await;
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .expect("a server");
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let seen = http2::Seen::new();
+    let shared = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, seen) = (acceptor.clone(), shared.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    return http2::serve(stream, 100, seen).await;
+                }
+                let mut behind = TcpStream::connect(plain).await.expect("the upstream");
+                // Either side may end first; that is how connections end.
+                drop(tokio::io::copy_bidirectional(&mut stream, &mut behind).await);
+            });
+        }
+    });
+    (port, cert.pem(), seen)
+}
+
+async fn secured_stage(protocols: &[&str], protocol: UpstreamProtocol) -> (Stage, Arc<http2::Seen>) {
+    let (port, certificate, seen) = secured(protocols).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), certificate).expect("a certificate");
+    let stage = Stage::with(
+        |world| {
+            world.service.upstream = format!("https://localhost:{port}/base");
+            world.service.options = ServiceOptions { protocol, ..ServiceOptions::default() }.stated();
+        },
+        |config| {
+            config.cores = Some(1);
+            config.upstream_ca_file = Some(file.path().to_owned());
+        },
+    )
+    .await;
+    (stage, seen)
+}
+
+#[tokio::test]
+async fn what_is_spoken_over_tls_is_agreed_on() {
+    use UpstreamProtocol::{Auto, Http1, Http2};
+    for (offered, protocol, over_http2, status) in [
+        (&["h2", "http/1.1"][..], Auto, true, StatusCode::OK),
+        (&["h2", "http/1.1"], Http1, false, StatusCode::OK),
+        (&["h2", "http/1.1"], Http2, true, StatusCode::OK),
+        (&["http/1.1"], Auto, false, StatusCode::OK),
+        (&[], Auto, false, StatusCode::OK),
+        // Who insists on HTTP/2 gets nothing else.
+        (&["http/1.1"], Http2, false, StatusCode::BAD_GATEWAY),
+        (&[], Http2, false, StatusCode::BAD_GATEWAY),
+    ] {
+        let (stage, seen) = secured_stage(offered, protocol).await;
+        for _ in 0..2 {
+            let answer = stage.get("/weather/v1/echo").send().await.expect("an answer");
+            assert_eq!(answer.status(), status, "{offered:?} {protocol:?}");
+        }
+        assert_eq!(seen.calls.load(SeqCst), if over_http2 { 2 } else { 0 }, "{offered:?} {protocol:?}");
+        stage.gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_goes_over_http1_to_an_upstream_that_prefers_http2() {
+    let (stage, seen) = secured_stage(&["h2", "http/1.1"], UpstreamProtocol::Auto).await;
+    assert_eq!(stage.get("/weather/v1/echo").send().await.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(seen.calls.load(SeqCst), 1, "calls go over HTTP/2");
+    let mut request = stage.gateway.url("/weather/v1/ws").replace("http://", "ws://").into_client_request().expect("a request");
+    request.headers_mut().insert("x-api-key", stage.world.live.reveal().parse().expect("a value"));
+    let (mut socket, _) = soon(tokio_tungstenite::connect_async(request)).await.expect("a WebSocket");
+    socket.send(Message::text("over HTTP/1.1")).await.expect("sent");
+    assert_eq!(soon(socket.next()).await.expect("a message").expect("no error"), Message::text("over HTTP/1.1"));
+    socket.close(None).await.expect("closed");
     stage.gateway.stop().await;
 }

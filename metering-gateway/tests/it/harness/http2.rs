@@ -23,6 +23,8 @@ use tokio::{
 #[derive(Debug)]
 pub struct Seen {
     pub connections: AtomicUsize,
+    pub open_connections: AtomicUsize,
+    pub peak_connections: AtomicUsize,
     pub calls: AtomicUsize,
     pub resets: AtomicUsize,
     /// Bytes of answers that the flow control took.
@@ -46,6 +48,8 @@ impl Seen {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             connections: AtomicUsize::new(0),
+            open_connections: AtomicUsize::new(0),
+            peak_connections: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             resets: AtomicUsize::new(0),
             flooded: AtomicUsize::new(0),
@@ -75,6 +79,7 @@ pub async fn start(max_streams: u32) -> Http2Upstream {
 /// Serves one connection.
 pub async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, max_streams: u32, seen: Arc<Seen>) {
     let number = seen.connections.fetch_add(1, SeqCst) + 1;
+    let _open = OpenConnection::new(seen.clone());
     let Ok(mut connection) = h2::server::Builder::new().max_concurrent_streams(max_streams).handshake::<_, Bytes>(io).await else { return };
     let open = Arc::new(AtomicUsize::new(0));
     while let Some(Ok((request, respond))) = connection.accept().await {
@@ -91,6 +96,23 @@ pub async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, max
             answer(request, respond, seen, number).await;
             open.fetch_sub(1, SeqCst);
         });
+    }
+}
+
+/// Counts a connection while it is open.
+struct OpenConnection(Arc<Seen>);
+
+impl OpenConnection {
+    fn new(seen: Arc<Seen>) -> Self {
+        let open = seen.open_connections.fetch_add(1, SeqCst) + 1;
+        seen.peak_connections.fetch_max(open, SeqCst);
+        Self(seen)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open_connections.fetch_sub(1, SeqCst);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A gateway with all that it needs around it.
 
 pub mod http2;
+pub mod member;
 pub mod peer;
 pub mod policy;
 pub mod portal;

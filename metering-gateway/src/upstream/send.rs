@@ -1,0 +1,280 @@
+//! Sending a call: which address, which connection, and whether once more.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
+use tokio::time::timeout;
+
+use super::{
+    RequestBody, UpstreamBody, UpstreamError,
+    address::{Carrier, Http1},
+    body::{BodyFault, Source},
+    group::Group,
+    http2::Stream,
+    pool::{Busy, Connection},
+};
+use crate::policy::services::Upstream;
+
+/// The most addresses that one call tries to connect to.
+const MAX_CONNECTS: usize = 3;
+/// How often a call that was certainly not processed is sent again.
+const MAX_UNPROCESSED: u32 = 3;
+
+/// How long an upstream may take. All tries together end when the caller of [`send`] drops its future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Until there is a connection to an address.
+    pub connect: Duration,
+    /// For each try, until the head of the answer, from when the upstream had all that there was of the request.
+    pub first_byte: Duration,
+}
+
+/// What came of one try.
+enum Failed {
+    /// Nothing was sent: the connection was closed already.
+    Stale(Parts, RequestBody),
+    /// Nothing was processed.
+    Unprocessed(Parts, UpstreamError),
+    /// It failed; the head is there if it was kept.
+    Broken(Option<Parts>, UpstreamError),
+}
+
+/// A call under way.
+struct Sending<'a> {
+    group: &'a Group,
+    upstream: &'a Upstream,
+    patience: Patience,
+    source: Rc<Source>,
+    /// HTTP/1.1 must be spoken, because the call asks for another protocol after it.
+    switches: bool,
+    /// Doing it twice is the same as doing it once.
+    repeatable: bool,
+    retries_left: u8,
+    unprocessed: u32,
+    tried: Vec<SocketAddr>,
+}
+
+/// Sends a call and waits for the head of its answer.
+///
+/// # Errors
+/// When there is none.
+pub async fn send(
+    group: &Group,
+    upstream: &Upstream,
+    request: Request<RequestBody>,
+    patience: Patience,
+) -> Result<(Response<UpstreamBody>, Connection), UpstreamError> {
+    let (mut head, body) = request.into_parts();
+    let switches = head.headers.contains_key(header::UPGRADE);
+    let mut sending = Sending {
+        group,
+        upstream,
+        patience,
+        source: body.source().clone(),
+        switches,
+        repeatable: is_idempotent(&head.method) && !switches,
+        retries_left: upstream.max_retries.unwrap_or(group.max_retries),
+        unprocessed: 0,
+        tried: Vec::new(),
+    };
+    group.budget.call();
+    let mut body = Some(body);
+    loop {
+        let (busy, carrier) = sending.connect().await?;
+        let this_body = match body.take() {
+            Some(body) => body,
+            // Who sends again has made sure of it.
+            None => sending.source.again().ok_or(UpstreamError::Overloaded)?,
+        };
+        let started = Instant::now();
+        let failed = match carrier {
+            Carrier::Http1(connection) => sending.over_http1(busy, connection, head, this_body, started).await,
+            Carrier::Http2(stream) => sending.over_http2(busy, stream, head, this_body, started).await,
+        };
+        match failed {
+            Ok(answered) => return Ok(answered),
+            Err(Failed::Stale(unsent, unread)) => (head, body) = (unsent, Some(unread)),
+            Err(Failed::Unprocessed(kept, error)) => {
+                sending.unprocessed += 1;
+                if sending.unprocessed > MAX_UNPROCESSED || !sending.can_repeat() {
+                    return Err(error);
+                }
+                head = kept;
+            }
+            Err(Failed::Broken(kept, error)) => match kept.filter(|_| sending.may_retry(&error)) {
+                Some(kept) => head = kept,
+                None => return Err(error),
+            },
+        }
+    }
+}
+
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+impl Sending<'_> {
+    /// A connection to one of the addresses. Nothing is sent yet, so that another address may be tried without harm; that is not a retry.
+    async fn connect(&mut self) -> Result<(Busy, Carrier), UpstreamError> {
+        loop {
+            let Some(address) = self.group.pick(&self.tried) else {
+                self.group.resolved(self.patience.connect).await?;
+                continue;
+            };
+            let busy = Busy::new(address);
+            let address = busy.address();
+            match address.acquire(self.patience.connect, self.switches).await {
+                Ok(carrier) => return Ok((busy, carrier)),
+                Err(error) => {
+                    if error.is_failure_of_address() {
+                        self.group.failed(address);
+                    }
+                    self.tried.push(address.socket);
+                    if self.tried.len() >= MAX_CONNECTS || !self.group.has_other(&self.tried) {
+                        return Err(error);
+                    }
+                    tracing::debug!(%error, address = %address.socket, "another address of the upstream is tried");
+                }
+            }
+        }
+    }
+
+    async fn over_http1(
+        &mut self,
+        busy: Busy,
+        connection: Http1,
+        head: Parts,
+        body: RequestBody,
+        started: Instant,
+    ) -> Result<(Response<UpstreamBody>, Connection), Failed> {
+        let mut connection = connection;
+        // Keeping the head costs a copy. A connection that was in use a moment ago to the only address is hardly ever closed, and where it is, there is
+        // nowhere else to go.
+        let keeps =
+            self.repeatable && self.retries_left > 0 && (self.group.has_several() || connection.idle_ticks.is_some_and(|ticks| ticks > 0));
+        let kept = keeps.then(|| {
+            self.source.keep();
+            head.clone()
+        });
+        let request = Request::from_parts(head, body);
+        match self.within(connection.sender.try_send_request(request)).await {
+            Ok(Ok(answer)) => {
+                self.answered(&busy, answer.status(), started);
+                Ok((answer.map(UpstreamBody::Http1), Connection::new(busy, Carrier::Http1(connection))))
+            }
+            Ok(Err(mut failed)) => {
+                if let Some(unsent) = failed.take_message()
+                    && self.may_send_unsent(connection.idle_ticks.is_some())
+                {
+                    let (head, body) = unsent.into_parts();
+                    return Err(Failed::Stale(head, body));
+                }
+                let error = UpstreamError::from(failed.into_error());
+                let was_idle = connection.idle_ticks.is_some_and(|ticks| ticks > 0);
+                if !(was_idle && error.is_broken_connection()) {
+                    self.failed(&busy);
+                }
+                self.tried.push(busy.address().socket);
+                Err(Failed::Broken(kept, error))
+            }
+            Err(error) => {
+                self.failed(&busy);
+                Err(Failed::Broken(None, error))
+            }
+        }
+    }
+
+    async fn over_http2(
+        &mut self,
+        busy: Busy,
+        stream: Stream,
+        head: Parts,
+        body: RequestBody,
+        started: Instant,
+    ) -> Result<(Response<UpstreamBody>, Connection), Failed> {
+        let mut stream = stream;
+        self.source.keep();
+        match self.within(stream.send(self.upstream, &head, body)).await {
+            Ok(Ok(answer)) => {
+                self.answered(&busy, answer.status(), started);
+                Ok((answer, Connection::new(busy, Carrier::Http2(stream))))
+            }
+            Ok(Err(failure)) if failure.is_unprocessed => Err(Failed::Unprocessed(head, failure.error.into())),
+            Ok(Err(failure)) => {
+                self.failed(&busy);
+                let error = UpstreamError::from(failure.error);
+                let kept = (self.repeatable && self.retries_left > 0).then_some(head);
+                self.tried.push(busy.address().socket);
+                Err(Failed::Broken(kept, error))
+            }
+            Err(error) => {
+                // Whether the upstream is slow or the connection dead cannot be told; the next calls do not find out.
+                stream.suspect();
+                self.failed(&busy);
+                Err(Failed::Broken(None, error))
+            }
+        }
+    }
+
+    /// Waits for the head of an answer for as long as the upstream may take; the time in which it waits for the caller's body is not counted.
+    async fn within<T>(&self, answer: impl Future<Output = T>) -> Result<T, UpstreamError> {
+        let mut answer = pin!(answer);
+        let patience = self.patience.first_byte;
+        let mut left = patience;
+        loop {
+            match timeout(left, answer.as_mut()).await {
+                Ok(answered) => return Ok(answered),
+                Err(_) => left = self.source.patience_left(patience).ok_or(UpstreamError::FirstByteTimeout(patience))?,
+            }
+        }
+    }
+
+    fn answered(&self, busy: &Busy, status: StatusCode, started: Instant) {
+        self.source.forget();
+        let now = Instant::now();
+        let health = &busy.address().health;
+        // What stands before the upstream says that the upstream is broken.
+        if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
+            self.group.failed(busy.address());
+        } else {
+            health.succeeded(now - started, now);
+        }
+    }
+
+    /// A try failed, and not because of the caller.
+    fn failed(&self, busy: &Busy) {
+        if self.source.fault() == BodyFault::None {
+            self.group.failed(busy.address());
+        }
+    }
+
+    /// Whether a call of which nothing was sent may be sent on another connection: always when this one had been idle, for there are only so many of
+    /// those; else a few times.
+    fn may_send_unsent(&mut self, was_idle: bool) -> bool {
+        if !was_idle {
+            self.unprocessed += 1;
+        }
+        self.unprocessed <= MAX_UNPROCESSED
+    }
+
+    fn can_repeat(&self) -> bool {
+        self.source.fault() == BodyFault::None && self.source.is_at_hand()
+    }
+
+    /// Whether a call whose connection broke may be sent again; takes from the budget.
+    fn may_retry(&mut self, error: &UpstreamError) -> bool {
+        if !self.repeatable || self.retries_left == 0 || !error.is_broken_connection() || !self.can_repeat() || !self.group.budget.take() {
+            return false;
+        }
+        self.retries_left -= 1;
+        tracing::debug!(%error, "a call is sent again");
+        true
+    }
+}
