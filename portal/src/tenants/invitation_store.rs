@@ -39,9 +39,9 @@ pub(super) async fn insert(tx: &mut Tx, invitation: &Invitation, digest: &[u8], 
 
 pub(super) async fn pending(tx: &mut Tx, tenant: TenantId, now: Timestamp) -> Result<Vec<Invitation>> {
     sqlx::query!(
-        r#"SELECT i.tenant_id, i.id, i.email, i.role, u.name AS "invited_by?", i.created_at, i.expires_at
-           FROM invitations i LEFT JOIN users u ON u.id = i.invited_by
-           WHERE i.tenant_id = $1 AND i.ended_at IS NULL AND i.expires_at > $2 ORDER BY i.created_at DESC, i.id DESC"#,
+        "SELECT i.tenant_id, i.id, i.email, i.role, (SELECT name FROM users WHERE id = i.invited_by) AS invited_by, i.created_at, i.expires_at
+           FROM invitations i
+           WHERE i.tenant_id = $1 AND i.ended_at IS NULL AND i.expires_at > $2 ORDER BY i.created_at DESC, i.id DESC",
         tenant.uuid(),
         now,
     )
@@ -55,9 +55,9 @@ pub(super) async fn pending(tx: &mut Tx, tenant: TenantId, now: Timestamp) -> Re
 /// The open invitation of an address, also one that has expired.
 pub(super) async fn open_of_address(tx: &mut Tx, tenant: TenantId, email: &str) -> Result<Option<Invitation>> {
     sqlx::query!(
-        r#"SELECT i.tenant_id, i.id, i.email, i.role, u.name AS "invited_by?", i.created_at, i.expires_at
-           FROM invitations i LEFT JOIN users u ON u.id = i.invited_by
-           WHERE i.tenant_id = $1 AND lower(i.email) = lower($2) AND i.ended_at IS NULL FOR UPDATE OF i"#,
+        "SELECT i.tenant_id, i.id, i.email, i.role, (SELECT name FROM users WHERE id = i.invited_by) AS invited_by, i.created_at, i.expires_at
+           FROM invitations i
+           WHERE i.tenant_id = $1 AND lower(i.email) = lower($2) AND i.ended_at IS NULL FOR UPDATE",
         tenant.uuid(),
         email,
     )
@@ -70,9 +70,9 @@ pub(super) async fn open_of_address(tx: &mut Tx, tenant: TenantId, email: &str) 
 /// An open invitation, locked, so that it ends once.
 pub(super) async fn lock_open(tx: &mut Tx, tenant: TenantId, id: InvitationId) -> Result<Option<Invitation>> {
     sqlx::query!(
-        r#"SELECT i.tenant_id, i.id, i.email, i.role, u.name AS "invited_by?", i.created_at, i.expires_at
-           FROM invitations i LEFT JOIN users u ON u.id = i.invited_by
-           WHERE i.tenant_id = $1 AND i.id = $2 AND i.ended_at IS NULL FOR UPDATE OF i"#,
+        "SELECT i.tenant_id, i.id, i.email, i.role, (SELECT name FROM users WHERE id = i.invited_by) AS invited_by, i.created_at, i.expires_at
+           FROM invitations i
+           WHERE i.tenant_id = $1 AND i.id = $2 AND i.ended_at IS NULL FOR UPDATE",
         tenant.uuid(),
         id.uuid(),
     )
@@ -85,9 +85,9 @@ pub(super) async fn lock_open(tx: &mut Tx, tenant: TenantId, id: InvitationId) -
 /// What a link invites to. The link is the credential here: its holder is not known to any organization yet.
 pub(super) async fn offer_of_digest(tx: &mut Tx, digest: &[u8], now: Timestamp) -> Result<Option<Offer>> {
     sqlx::query!(
-        r#"SELECT i.tenant_id, i.id, i.email, i.role, u.name AS "invited_by?", i.created_at, i.expires_at, t.name AS tenant_name
-           FROM invitations i JOIN tenants t ON t.id = i.tenant_id LEFT JOIN users u ON u.id = i.invited_by
-           WHERE i.digest = $1 AND i.ended_at IS NULL AND i.expires_at > $2"#,
+        "SELECT i.tenant_id, i.id, i.email, i.role, (SELECT name FROM users WHERE id = i.invited_by) AS invited_by, i.created_at, i.expires_at, t.name AS tenant_name
+           FROM invitations i JOIN tenants t ON t.id = i.tenant_id
+           WHERE i.digest = $1 AND i.ended_at IS NULL AND i.expires_at > $2",
         digest,
         now,
     )
@@ -100,9 +100,9 @@ pub(super) async fn offer_of_digest(tx: &mut Tx, digest: &[u8], now: Timestamp) 
 /// A person's invitations, whatever the organization, as its memberships are.
 pub(super) async fn offers_of_address(tx: &mut Tx, email: &str, now: Timestamp) -> Result<Vec<Offer>> {
     sqlx::query!(
-        r#"SELECT i.tenant_id, i.id, i.email, i.role, u.name AS "invited_by?", i.created_at, i.expires_at, t.name AS tenant_name
-           FROM invitations i JOIN tenants t ON t.id = i.tenant_id LEFT JOIN users u ON u.id = i.invited_by
-           WHERE lower(i.email) = lower($1) AND i.ended_at IS NULL AND i.expires_at > $2 ORDER BY i.created_at DESC, i.id DESC LIMIT 100"#,
+        "SELECT i.tenant_id, i.id, i.email, i.role, (SELECT name FROM users WHERE id = i.invited_by) AS invited_by, i.created_at, i.expires_at, t.name AS tenant_name
+           FROM invitations i JOIN tenants t ON t.id = i.tenant_id
+           WHERE lower(i.email) = lower($1) AND i.ended_at IS NULL AND i.expires_at > $2 ORDER BY i.created_at DESC, i.id DESC LIMIT 100",
         email,
         now,
     )
