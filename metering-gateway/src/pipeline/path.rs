@@ -20,7 +20,7 @@ pub enum PathError {
     /// `%` without two hexadecimal digits, or what is encoded is not UTF-8 text.
     #[error("the path has a percent-encoding that is not UTF-8 text")]
     Encoding,
-    /// An encoded control character.
+    /// A control character, plain or encoded.
     #[error("the path has a control character")]
     Control,
     /// `*` or an absolute form without a path.
@@ -37,8 +37,8 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
     if !path.starts_with('/') {
         return Err(PathError::NotAPath);
     }
-    if !path.is_ascii() {
-        return Err(PathError::Encoding);
+    if let Some(byte) = path.bytes().find(|byte| !matches!(byte, 0x20..=0x7e)) {
+        return Err(if byte.is_ascii() { PathError::Control } else { PathError::Encoding });
     }
     let path = if path.contains('%') { Cow::Owned(decode_unreserved(path)?) } else { Cow::Borrowed(path) };
     let mut segments = path[1..].split('/').peekable();
@@ -138,6 +138,8 @@ mod tests {
             ("/a%ff", PathError::Encoding),
             ("/é", PathError::Encoding),
             ("/a%00", PathError::Control),
+            ("/a\u{7f}", PathError::Control),
+            ("/\n", PathError::Control),
             ("/a%252fb", PathError::Twice),
             ("/a%255Cb", PathError::Twice),
             ("/%252e%252e/b", PathError::Twice),
@@ -187,10 +189,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normal_form_is_stable(path in "/[a-zA-Z0-9%./~-]{0,40}") {
+        fn normal_form_is_stable(path in "/([a-zA-Z0-9%./~;-]|%25|%2[eEfF]|%5[cC]|\\PC|[\\x00-\\x1f\\x7f]){0,40}") {
             if let Ok(form) = normalize(&path) {
                 let again = normalize(&form).expect("the normal form is well-formed");
                 prop_assert_eq!(again.as_ref(), form.as_ref());
+                let hidden = ["%2F", "%5C", "%2E", "%252F", "%252E", "%255C", "\\", "/../", "/./", "//"];
+                prop_assert!(!hidden.iter().any(|hidden| form.to_ascii_uppercase().contains(hidden)) && form.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
             }
         }
     }

@@ -43,6 +43,7 @@ async fn what_could_leave_its_route_is_refused() {
         format!("{any}/\u{ff}"),
         format!("{any}/\u{c3}\u{a9}"),
         format!("{any}/a\u{0}b"),
+        format!("{any}/a\u{7f}b"),
         format!("{any}/a?q=\u{ff}\u{fe}"),
         "*".to_owned(),
         "weather/v1/any/x".to_owned(),

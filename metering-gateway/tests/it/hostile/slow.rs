@@ -84,7 +84,12 @@ fn flood(_: &str) -> Vec<Act> {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_are_given_up_with_bounded_memory() {
-    let (mut stage, _upstream) = stage(flood, short).await;
+    // Only the writes that wait tell that nobody reads.
+    let patient = |config: &mut Config| {
+        short(config);
+        config.idle_timeout = Duration::from_secs(3_600);
+    };
+    let (mut stage, _upstream) = stage(flood, patient).await;
     let bystander = Bystander::start(&stage);
     let key = stage.world.live.reveal().to_owned();
     let before = resident_bytes();
