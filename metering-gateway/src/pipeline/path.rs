@@ -76,7 +76,6 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
         hex::decode_to_slice(digits, &mut byte).map_err(|_| PathError::Encoding)?;
         match byte[0] {
             b'/' | b'\\' => return Err(PathError::Slash),
-            b'%' if hides(&bytes[at + 3..]) => return Err(PathError::Twice),
             0..=0x1f | 0x7f => return Err(PathError::Control),
             plain if plain.is_ascii_alphanumeric() || b"-._~".contains(&plain) => out.push(char::from(plain)),
             other => {
@@ -88,6 +87,11 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
         at += 3;
     }
     std::str::from_utf8(&decoded).map_err(|_| PathError::Encoding)?;
+    // Only now, because what hides may have been put together from what was decoded: `%252%65` is `%252e`.
+    let mut percents = out.as_bytes().windows(3).enumerate().filter(|(_, window)| *window == b"%25");
+    if percents.any(|(at, _)| hides(&out.as_bytes()[at + 3..])) {
+        return Err(PathError::Twice);
+    }
     Ok(out)
 }
 
@@ -144,6 +148,8 @@ mod tests {
             ("/a%255Cb", PathError::Twice),
             ("/%252e%252e/b", PathError::Twice),
             ("/a%25252fb", PathError::Twice),
+            ("/%252%65%252%65/b", PathError::Twice),
+            ("/a%25%32fb", PathError::Twice),
             ("/a%2500", PathError::Twice),
             ("/..;/b", PathError::Dot),
             ("/.;x=1/b", PathError::Dot),

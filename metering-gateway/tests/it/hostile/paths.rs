@@ -29,6 +29,7 @@ async fn what_could_leave_its_route_is_refused() {
         format!("{any}/%252e%252e/admin"),
         format!("{any}/..%252fadmin"),
         format!("{any}/%25252e"),
+        format!("{any}/%252%65%252%65/admin"),
         format!("{any}/a%00b"),
         format!("{any}/a%0d%0ahost:%20evil"),
         format!("{any}/%c0%ae%c0%ae/admin"),
