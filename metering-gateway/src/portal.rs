@@ -112,7 +112,7 @@ impl Portal {
     /// When the portal does not open it.
     pub async fn policy(&self, position: Option<(Uuid, Generation)>) -> Result<Response, PortalError> {
         let mut url = self.url("control/v1/policy")?;
-        url.query_pairs_mut().append_pair("version", &gateway_control::FORMAT.to_string());
+        url.query_pairs_mut().append_pair("version", &gateway_control::FORMAT.to_string()).append_pair("recalls", "true");
         if let Some((epoch, generation)) = position {
             url.query_pairs_mut().append_pair("epoch", &epoch.to_string()).append_pair("generation", &generation.0.to_string());
         }

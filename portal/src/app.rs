@@ -12,6 +12,7 @@ use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use crate::{
     Config, api, control,
     db::Tx,
+    entitlements::Recalls,
     error::Result,
     metrics::{Metrics, count_requests},
     policy::Feed,
@@ -37,6 +38,8 @@ pub struct App {
     pub jobs_wake: Arc<Notify>,
     /// The newest policy generation that this process knows, for the streams of its gateways.
     pub feed: Feed,
+    /// The recalls of idle leases that this process hears of, for the streams of its gateways.
+    pub recalls: Recalls,
     /// Places among the usage batches that are taken at once.
     pub ingest_turns: Arc<control::usage::Turns>,
     /// What Prometheus is told.
@@ -55,6 +58,7 @@ impl App {
             policy_wake: Arc::default(),
             jobs_wake: Arc::default(),
             feed: Feed::default(),
+            recalls: Recalls::default(),
             ingest_turns: Arc::default(),
             metrics: Arc::default(),
             shutdown: CancellationToken::new(),

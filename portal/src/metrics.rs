@@ -65,6 +65,10 @@ pub struct Metrics {
     pub usage_accept_seconds: Histogram,
     /// Exchanges of quota leases.
     pub lease_exchanges: Counter,
+    /// Exchanges that recalled idle leases because a call waited and nothing was free.
+    pub lease_recalls: Counter,
+    /// Units over all quotas that only journals which have not arrived can prove.
+    pub quota_presumed_spent_units: Gauge,
     /// The newest policy generation that this process knows.
     pub policy_generation: Gauge,
     /// How long a round of the publisher took.
@@ -98,6 +102,8 @@ impl Default for Metrics {
         registry.register("usage_accept_seconds", "Time to take a usage batch", usage_accept_seconds.clone());
         let lease_exchanges = Counter::default();
         registry.register("lease_exchanges", "Exchanges of quota leases", lease_exchanges.clone());
+        let lease_recalls = Counter::default();
+        registry.register("lease_recalls", "Exchanges that recalled idle leases because a call waited", lease_recalls.clone());
         let policy_generation = Gauge::default();
         registry.register("policy_generation", "The newest policy generation", policy_generation.clone());
         let policy_publish_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 14));
@@ -112,6 +118,8 @@ impl Default for Metrics {
         let usage_gaps = gauge("usage_gaps", "Streams in which a segment has been missing for more than a minute");
         let usage_unattributed_stored = gauge("usage_unattributed_stored", "Accepted usage rows that belong to nobody");
         let gateway_unshipped_records = gauge("gateway_unshipped_records", "Records that gateways have not shipped, as last reported");
+        let quota_presumed_spent_units =
+            gauge("quota_presumed_spent_units", "Units of quotas that only journals which have not arrived can prove");
         let jobs_waiting = gauge("jobs_waiting", "Jobs that are due and wait for a worker");
         let jobs_failing = gauge("jobs_failing", "Jobs that failed and will be tried again");
         Self {
@@ -122,6 +130,8 @@ impl Default for Metrics {
             usage_unattributed_rows,
             usage_accept_seconds,
             lease_exchanges,
+            lease_recalls,
+            quota_presumed_spent_units,
             policy_generation,
             policy_publish_seconds,
             policy_watchers,

@@ -6,7 +6,7 @@ use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 
 use crate::{
-    App,
+    App, entitlements,
     error::{Error, Result},
     gateways,
     identity::Actor,
@@ -46,12 +46,14 @@ pub async fn look(app: &App) -> Result<()> {
     let gateways = gateways::list(&mut tx, &actor).await?;
     let statuses = gateways.iter().flat_map(|gateway| &gateway.instances).filter_map(|instance| instance.status.as_ref());
     let unshipped: u64 = statuses.map(|status| status.unshipped_records).sum();
+    let presumed_spent = entitlements::presumed_spent(&mut tx, now).await?;
     let backlog = jobs::backlog(&mut tx, now).await?;
     tx.commit().await?;
     let metrics = &app.metrics;
     metrics.usage_gaps.set(i64::try_from(gaps.len()).unwrap_or(i64::MAX));
     metrics.usage_unattributed_stored.set(i64::try_from(unattributed.rows).unwrap_or(i64::MAX));
     metrics.gateway_unshipped_records.set(i64::try_from(unshipped).unwrap_or(i64::MAX));
+    metrics.quota_presumed_spent_units.set(i64::try_from(presumed_spent.0 / 1_000_000).unwrap_or(i64::MAX));
     metrics.jobs_waiting.set(backlog.waiting);
     metrics.jobs_failing.set(backlog.failing);
     Ok(())

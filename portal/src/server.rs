@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::{
-    App, app,
+    App, app, entitlements,
     error::{Error, Result},
     listener::{self, Bounds},
     monitor, policy, usage, worker,
@@ -29,6 +29,7 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
     make_partitions(&app).await?;
     let publisher = tokio::spawn(policy::publish::run(app.clone()));
     let follower = tokio::spawn(policy::feed::follow(app.clone()));
+    let recalls = tokio::spawn(entitlements::follow_recalls(app.clone()));
     let monitor = tokio::spawn(monitor::run(app.clone()));
     let metrics = tokio::spawn(monitor::serve_metrics(app.clone()));
     let stop = app.shutdown.clone();
@@ -44,6 +45,7 @@ pub async fn serve(app: App, listener: TcpListener, parts: Parts) -> Result<()> 
     app.shutdown.cancel();
     publisher.await.map_err(Error::internal)?;
     follower.await.map_err(Error::internal)?;
+    recalls.await.map_err(Error::internal)?;
     monitor.await.map_err(Error::internal)?;
     metrics.await.map_err(Error::internal)??;
     if let Some(worker) = worker {

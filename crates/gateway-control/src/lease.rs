@@ -1,8 +1,9 @@
 //! Leases of hard quotas (SEMANTICS Q2 to Q5): a gateway takes slices of a subscription's quota from the portal's ledger and spends them locally.
 //!
-//! One exchange carries everything that a gateway wants and gives back. `exchange` rises by one with every new exchange of a journal; an exchange
-//! that is sent again (because its answer was lost) carries the same number and gets the same answer. `held` states what the gateway holds
-//! unspent for each slot it touches, so that a ledger which lost track (a restore) can count again.
+//! One exchange carries everything that a gateway wants and gives back. `exchange` rises with every new exchange of a journal; an exchange that is
+//! sent again (because its answer was lost) carries the same number and gets the same answer. Each slot **declares** what the gateway was granted, gave
+//! back, admitted without a lease and finished since its process started (its `run`), so that a ledger which lost track (a lost answer, a restore) counts
+//! again. After a change of `ledger_epoch`, a gateway declares everything; until all have, that ledger grants nothing.
 
 use calendar::Timestamp;
 use ids::{JournalId, MeterId, NamespaceId, SubscriptionId};
@@ -36,6 +37,63 @@ pub struct LeaseExchange {
     pub exchange: u64,
     /// One entry a slot.
     pub slots: Vec<LeaseWant>,
+    /// The gateway's run. Absent from gateways that declare nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<LeaseRun>,
+    /// The epoch under which the gateway has declared all that it holds, this exchange included. Absent in the first exchange of a run, which holds
+    /// nothing yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
+    pub ledger_epoch: Option<ids::Uuid>,
+}
+
+/// One start of a gateway's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseRun {
+    /// Rises with each start: it is a number of the journal's exchanges.
+    pub number: u64,
+    /// Each stream of the journal with the number of the first segment that this run writes. When all before are accepted, earlier runs are settled.
+    pub first_seqs: Vec<(u16, u64)>,
+}
+
+/// What a gateway declares of a slot, since the start of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeclaredUnits {
+    /// All grants that it received.
+    pub granted: Micros,
+    /// All that it gave back, this exchange included.
+    pub given_back: Micros,
+    /// All that it admitted without a lease while the portal was away, and that was not undone.
+    pub exposed: Micros,
+    /// What calls that have ended used.
+    pub finished: Micros,
+}
+
+impl DeclaredUnits {
+    /// As the ledger takes them in.
+    pub fn of_run(&self, run: u64) -> quota::Declared {
+        let Self { granted, given_back, exposed, finished } = *self;
+        quota::Declared {
+            run,
+            granted: granted.clamped(),
+            given_back: given_back.clamped(),
+            exposed: exposed.clamped(),
+            finished: finished.clamped(),
+        }
+    }
+}
+
+impl From<quota::Declared> for DeclaredUnits {
+    fn from(declared: quota::Declared) -> Self {
+        Self {
+            granted: declared.granted.into(),
+            given_back: declared.given_back.into(),
+            exposed: declared.exposed.into(),
+            finished: declared.finished.into(),
+        }
+    }
 }
 
 /// What a gateway wants of one slot.
@@ -55,6 +113,9 @@ pub struct LeaseWant {
     pub give_back: Micros,
     /// How many unspent units it still holds after giving back.
     pub held: Micros,
+    /// Its totals. Absent from gateways that declare nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<DeclaredUnits>,
 }
 
 /// The ledger's answer, one entry for each wanted slot, in the same order.
@@ -83,8 +144,11 @@ pub struct LeaseGrant {
     pub limit: Micros,
     /// What ingest has counted so far.
     pub used: Micros,
-    /// What other gateways hold or have presumably spent: while this is above zero, an empty grant does not mean that the quota is used up.
+    /// What may still come back to the ledger: while this is above zero, an empty grant does not mean that the quota is used up.
     pub elsewhere: Micros,
+    /// What this journal then has outstanding: held, or spent and not proven yet. Absent from portals that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outstanding: Option<Micros>,
     /// How long the grant may be spent, in milliseconds from the moment the request for it was sent.
     pub lasts_ms: u64,
 }

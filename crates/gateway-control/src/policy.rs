@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     credential::KeyDigest,
+    lease::QuotaSlot,
     options::{RouteOptions, ServiceOptions},
     units::Micros,
     usage::Mode,
@@ -56,6 +57,16 @@ pub enum PolicyEvent {
         generation: Generation,
         /// The portal's clock.
         now: Timestamp,
+        /// The ledger's epoch, so that a gateway which exchanges nothing hears of a restore too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
+        ledger_epoch: Option<Uuid>,
+    },
+    /// A call waits for units of these quotas and nothing is free: what is not needed is to be given back at once. Sent only to gateways that ask for
+    /// recalls (`recalls=true` in the query of the feed).
+    Recall {
+        /// The quotas.
+        slots: Vec<QuotaSlot>,
     },
 }
 

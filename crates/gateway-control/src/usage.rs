@@ -35,6 +35,25 @@ pub struct UsageBatch {
     pub rows: Vec<UsageRow>,
     /// Latency of answered calls, one histogram per (subscription, route, minute).
     pub latency: Vec<LatencyRow>,
+    /// Which run of the gateway recorded it, for the leases that it proves. Absent from gateways that do not declare their leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<SegmentRun>,
+}
+
+/// Which run of a gateway recorded a segment, as far as the process that ships it can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SegmentRun {
+    /// The run that ships it ([`crate::lease::LeaseRun`]).
+    pub number: u64,
+    /// Whether the segment is from before that run.
+    pub before: bool,
+}
+
+impl From<SegmentRun> for quota::SegmentRun {
+    fn from(run: SegmentRun) -> Self {
+        Self { run: run.number, before: run.before }
+    }
 }
 
 /// Which segment this is.

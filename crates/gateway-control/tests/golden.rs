@@ -57,6 +57,16 @@ fn gateway_status() {
 }
 
 #[test]
+fn declared_leases() {
+    holds::<LeaseExchange>(include_str!("golden/lease_exchange_declared.v1.json"));
+    holds::<LeaseGrants>(include_str!("golden/lease_grants_outstanding.v1.json"));
+    holds::<Vec<PolicyEvent>>(include_str!("golden/recall.v1.json"));
+    let mut batch: Value = serde_json::from_str(include_str!("golden/usage_batch.v1.json")).expect("JSON");
+    batch["run"] = json!({"number": 7, "before": true});
+    holds::<UsageBatch>(&batch.to_string());
+}
+
+#[test]
 fn what_a_newer_peer_adds_is_ignored() {
     let mut ack: Value = serde_json::from_str(include_str!("golden/batch_ack.v1.json")).expect("JSON");
     ack["added_later"] = json!({"by": "a newer portal"});

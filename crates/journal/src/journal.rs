@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub round: AtomicU64,
     pub now: AtomicI64,
     pub keeper_thread: OnceLock<Thread>,
+    /// Where each stream went on when the journal was opened.
+    pub first_seqs: BTreeMap<u32, u64>,
     pub on_sealed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -127,6 +129,7 @@ impl Journal {
         let mut report = RecoveryReport { created: identity.created, identity_rebuilt: identity.rebuilt, ..RecoveryReport::default() };
         let budget = Budget::new(config.disk_bound_bytes);
         let mut catalog = Catalog { quarantined: count_aside(&dir.join(names::QUARANTINE), &budget)?, ..Catalog::default() };
+        let mut first_seqs = BTreeMap::new();
         let mut streams = Vec::new();
         let mut receivers = Vec::new();
         let mut states = BTreeMap::new();
@@ -136,6 +139,7 @@ impl Journal {
             let recovered = recovery::recover_stream(dir, identity.journal_id, id, &config, now, &mut report)?;
             budget.take(recovered.file_bytes + HEAD_BYTES as u64);
             let (head, state) = open_head(&stream_dir, identity.journal_id, id, &config, &recovered)?;
+            first_seqs.insert(id, recovered.next_seq);
             catalog.streams.insert(id, StreamCatalog::new(stream_dir.clone(), recovered.pending, recovered.acked));
             if id < config.streams {
                 let (stream, receiver) = Stream::new(identity.journal_id, id, stream_dir, head, recovered.next_seq);
@@ -161,6 +165,7 @@ impl Journal {
             round: AtomicU64::new(0),
             now: AtomicI64::new(now),
             keeper_thread: OnceLock::new(),
+            first_seqs,
             on_sealed: OnceLock::new(),
         });
         // Where there is no room for a segment, the journal opens all the same, to ship what it holds; its writers refuse admission until there is.
@@ -176,6 +181,11 @@ impl Journal {
     /// The journal's random id, minted with its folder.
     pub fn id(&self) -> [u8; 16] {
         self.0.identity.journal_id
+    }
+
+    /// Each stream with the seq of the first segment that is written since the journal was opened: all below are from before.
+    pub fn first_seqs(&self) -> &BTreeMap<u32, u64> {
+        &self.0.first_seqs
     }
 
     /// When the journal was made, microseconds UTC.

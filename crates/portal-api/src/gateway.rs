@@ -1,7 +1,7 @@
 //! Metering gateways, for operators.
 
 use calendar::Timestamp;
-use ids::{GatewayId, JournalId, NamespaceId};
+use ids::{GatewayId, JournalId, MeterId, NamespaceId, SubscriptionId, TenantId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -74,4 +74,57 @@ pub struct IssuedGateway {
     pub gateway: Gateway,
     /// The credential, `tk_gway_…`.
     pub credential: String,
+}
+
+/// What a journal of a gateway holds of hard quotas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JournalLeases {
+    /// The journal.
+    pub journal: JournalId,
+    /// Of how many quotas it holds something.
+    pub quotas: usize,
+    /// Units that it holds, or has spent and not proven, as a decimal string.
+    pub live_units: String,
+    /// Units that are presumed spent until the journal arrives, as a decimal string.
+    pub presumed_spent_units: String,
+    /// A restored ledger grants nothing until this journal has declared its leases.
+    pub is_waited_for: bool,
+}
+
+/// Writes off what a journal holds that will not come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteOffLeases {
+    /// The journal.
+    pub journal: JournalId,
+    /// Why, for the audit log; 1 to 500 characters.
+    #[schema(min_length = 1, max_length = 500)]
+    pub reason: String,
+}
+
+/// What was written off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WrittenOffLeases {
+    /// Of how many quotas.
+    pub quotas: usize,
+    /// Units over all of them, as a decimal string.
+    pub units: String,
+}
+
+/// Grants units of a quota on top of its limit, in the running period. A reset is a grant of what was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrantQuota {
+    /// The organization.
+    pub tenant: TenantId,
+    /// Its subscription.
+    pub subscription: SubscriptionId,
+    /// The quota's meter.
+    pub meter: MeterId,
+    /// How many units.
+    #[schema(minimum = 1)]
+    pub units: u32,
+    /// Why, for the audit log; 1 to 500 characters.
+    #[schema(min_length = 1, max_length = 500)]
+    pub reason: String,
 }

@@ -26,7 +26,9 @@ pub use catalog::{ApiProduct, CreateMeter, ImportQuery, ImportReport, Meter, Met
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};
-pub use gateway::{CreateGateway, Gateway, GatewayInstance, IssuedGateway, RotateGateway};
+pub use gateway::{
+    CreateGateway, Gateway, GatewayInstance, GrantQuota, IssuedGateway, JournalLeases, RotateGateway, WriteOffLeases, WrittenOffLeases,
+};
 pub use invitation::{CreateInvitation, Invitation, MemberRole};
 pub use invoice::{EndInvoice, Invoice, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
 pub use plan::{

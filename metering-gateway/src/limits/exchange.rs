@@ -1,7 +1,8 @@
 //! The background task that takes and gives back leases (SEMANTICS Q2, Q3): one exchange at a time, for all quotas that want something.
 //!
-//! An exchange's number is on the disk before it is sent, so that a number is never used for two exchanges of one journal. An exchange whose answer was
-//! lost is sent again under its number, with the same body, and gets the same answer.
+//! [`quota::Book`] decides what to ask for, give back and declare; here are the numbers, the messages and the clock. An exchange's number is on the disk
+//! before it is sent, so that a number is never used for two exchanges of one journal. An exchange whose answer was lost is sent again under its number,
+//! with the same body, and gets the same answer; its lease is timed from the first sending, because the ledger counts from when it first heard of it.
 
 use std::{
     collections::HashMap,
@@ -13,14 +14,17 @@ use std::{
 
 use gateway_control::{
     FORMAT,
-    lease::{LeaseExchange, LeaseGrant, LeaseWant, QuotaSlot},
-    units::Micros,
+    lease::{LeaseExchange, LeaseGrant, LeaseGrants, LeaseRun, LeaseWant, QuotaSlot},
 };
-use quota::{Lease, NANOS_PER_SECOND, RateOfUse, Sizing, spend_until_ns};
+use ids::Uuid;
+use quota::{Book, EpochWatch, Look, NANOS_PER_SECOND, Plan, Received};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use super::quota::{LedgerWord, QuotaCell};
+use super::{
+    ahead,
+    quota::{Figures, QuotaCell},
+};
 use crate::{
     portal::{Backoff, Portal, PortalError},
     shared::Shared,
@@ -28,12 +32,8 @@ use crate::{
 
 /// How often all leases are looked at, beside when a call wants something.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// A lease that nobody used for so long is given back, so that another gateway can spend it.
-const IDLE_NS: u64 = 2 * NANOS_PER_SECOND;
-/// A cell whose period ended so long ago is forgotten.
+/// A cell whose period ended so long ago is forgotten once all its calls have ended.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// A lease that would end within this time is renewed.
-const RENEW_WITHIN_NS: u64 = 10 * NANOS_PER_SECOND;
 /// How many numbers are passed over when the portal knows a higher one than the gateway.
 const NUMBERS_SKIPPED: u64 = 1_000_000;
 /// The most slots of one exchange.
@@ -47,30 +47,29 @@ pub struct LeaseExchanger {
     number_path: PathBuf,
     exchange: u64,
     books: HashMap<QuotaSlot, Book>,
-    sizing: Sizing,
-}
-
-/// What the task knows of a quota beside its cell.
-#[derive(Debug, Default)]
-struct Book {
-    rate: RateOfUse,
-    lease_ends_ns: u64,
+    epoch: EpochWatch<Uuid>,
+    /// The epoch under which everything has been declared.
+    declared_under: Option<Uuid>,
+    /// What is left to declare after the epoch has changed.
+    to_declare: Vec<Arc<QuotaCell>>,
+    /// Whether the portal has heard of this run.
+    is_known: bool,
 }
 
 /// One slot's part of an exchange.
 struct Planned {
     cell: Arc<QuotaCell>,
-    want: LeaseWant,
+    plan: Plan,
 }
 
 impl LeaseExchanger {
     /// Goes on after the last exchange of the journal.
     ///
     /// # Errors
-    /// When the number of the last exchange cannot be read.
+    /// When the number of the last exchange cannot be read, or this run's not be written.
     pub fn new(shared: Arc<Shared>, portal: Portal) -> io::Result<Self> {
         let number_path = shared.config.data_dir.join("lease-exchange");
-        let exchange = match fs::read_to_string(&number_path) {
+        let last: u64 = match fs::read_to_string(&number_path) {
             Ok(text) => text
                 .trim()
                 .parse()
@@ -78,7 +77,27 @@ impl LeaseExchanger {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
-        Ok(Self { shared, portal, number_path, exchange, books: HashMap::new(), sizing: Sizing::default() })
+        let mut exchanger = Self {
+            shared,
+            portal,
+            number_path,
+            exchange: last,
+            books: HashMap::new(),
+            epoch: EpochWatch::default(),
+            declared_under: None,
+            to_declare: Vec::new(),
+            is_known: false,
+        };
+        exchanger.begin_run(last + 1)?;
+        Ok(exchanger)
+    }
+
+    /// A run takes one of the journal's numbers, which is on the disk before anything is recorded under it.
+    fn begin_run(&mut self, number: u64) -> io::Result<()> {
+        self.exchange = number;
+        self.write_number()?;
+        self.shared.quotas.run.store(number, Ordering::Release);
+        Ok(())
     }
 
     /// Exchanges until it is told to stop, then gives everything back, for as long as `give_back_within`.
@@ -91,106 +110,141 @@ impl LeaseExchanger {
                 () = self.shared.quotas.wake.notified() => self.shared.quotas.take_queue(),
                 _ = look.tick() => self.shared.quotas.all(),
             };
-            let plan = self.plan(asked);
+            self.hear_epoch();
+            let plan = self.plan(asked, false);
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.exchange(plan) => (),
+                () = self.exchange_plan(plan) => (),
             }
         }
-        let everything = self.shared.quotas.all().into_iter().filter_map(|cell| self.give_all_back(cell)).collect();
-        if tokio::time::timeout(give_back_within, self.exchange(everything)).await.is_err() {
-            tracing::warn!("leases could not be given back in time; they count as spent until they expire");
+        let finish = async {
+            let mut cells = self.shared.quotas.all();
+            while !cells.is_empty() {
+                let rest = cells.split_off(cells.len().min(MAX_SLOTS));
+                let plan = self.plan(cells, true);
+                self.exchange_plan(plan).await;
+                cells = rest;
+            }
+        };
+        if tokio::time::timeout(give_back_within, finish).await.is_err() {
+            tracing::warn!("leases could not be given back in time; they count as spent until this journal's next start");
         }
     }
 
-    /// What each cell wants or gives back now; cells that want nothing are left out.
-    fn plan(&mut self, cells: Vec<Arc<QuotaCell>>) -> Vec<Planned> {
+    fn hear_epoch(&mut self) {
+        if let Some(epoch) = *self.shared.quotas.epoch.borrow() {
+            self.epoch.hear(epoch);
+        }
+        if self.epoch.must_declare() && self.to_declare.is_empty() {
+            self.to_declare = self.shared.quotas.all();
+        }
+    }
+
+    /// What cells want or give back now; cells that want nothing are left out. What does not fit waits for the next exchange.
+    fn plan(&mut self, mut cells: Vec<Arc<QuotaCell>>, stops: bool) -> Vec<Planned> {
         let (now, now_ns) = (self.shared.clock.now(), self.shared.monotonic_ns());
-        let mut plan = Vec::new();
+        let declare = self.epoch.must_declare() && !stops;
+        if declare {
+            let asked = std::mem::take(&mut cells);
+            let at = self.to_declare.len().saturating_sub(MAX_SLOTS);
+            cells = self.to_declare.split_off(at);
+            asked.iter().for_each(|cell| self.shared.quotas.ask(cell));
+        }
+        let later = cells.split_off(cells.len().min(MAX_SLOTS));
+        later.iter().for_each(|cell| self.shared.quotas.ask(cell));
+        let mut planned = Vec::new();
         for cell in cells {
-            if cell.period_end <= now {
-                let over_for = now.since(cell.period_end);
-                plan.extend(self.give_all_back(cell.clone()));
-                if over_for >= FORGET_AFTER {
-                    self.books.remove(&cell.slot);
-                    self.shared.quotas.forget(&cell.slot);
-                }
-                continue;
+            if let Some(next) = ahead::next_period(&self.shared, &cell, now) {
+                self.books.insert(next.slot, self.books.get(&cell.slot).map(Book::for_next_period).unwrap_or_default());
+                self.shared.quotas.ask(&next);
             }
-            plan.extend(self.plan_one(cell, now_ns));
+            let leaving = stops || cell.period_end <= now;
+            let look = Look {
+                now_ns,
+                run: self.shared.quotas.run.load(Ordering::Acquire),
+                needed: cell.take_needed(),
+                largest_call: cell.largest_call(),
+                taken_ns: cell.taken_ns(),
+                used_ns: cell.used_ns(),
+                recalled: cell.take_recalled(),
+                leaving,
+                // What an exchange that was cut off by the stop gave back is in the totals.
+                declare: declare || stops,
+                // Read before the lease, so that what is counted as returnable is rather too much.
+                finished: cell.finished.load(Ordering::Acquire),
+                exposed: cell.exposed.load(Ordering::Acquire),
+            };
+            let book = self.books.entry(cell.slot).or_default();
+            let plan = book.plan(&look);
+            cell.lease.store(book.lease().cloned());
+            if leaving && book.is_closed() && plan.is_none() && now.since(cell.period_end) >= FORGET_AFTER {
+                self.books.remove(&cell.slot);
+                self.shared.quotas.forget(&cell.slot);
+            }
+            planned.extend(plan.map(|plan| Planned { cell, plan }));
         }
-        plan.truncate(MAX_SLOTS);
-        plan
+        planned
     }
 
-    fn plan_one(&mut self, cell: Arc<QuotaCell>, now_ns: u64) -> Option<Planned> {
-        let book = self.books.entry(cell.slot).or_default();
-        let lease = cell.lease.load_full();
-        let alive = lease.as_ref().filter(|lease| !lease.has_expired(now_ns));
-        if lease.is_some() && alive.is_none() {
-            // A lease that has expired is dead; what was left counts as spent until the journal proves otherwise.
-            cell.lease.store(None);
-            book.rate.restart();
-        }
-        if let Some(lease) = alive {
-            book.rate.observe(lease.spent(), now_ns);
-        }
-        let needed = cell.take_needed();
-        let idle = now_ns.saturating_sub(cell.last_use_ns()) >= IDLE_NS && needed == 0;
-        if idle {
-            return self.give_all_back(cell);
-        }
-        let remaining = alive.map_or(0, |lease| lease.remaining());
-        let want = self.sizing.want(&book.rate, remaining).max(needed.saturating_sub(remaining.max(0)));
-        // Two calls of the largest kind are kept: less would go back and forth.
-        let surplus = self.sizing.surplus(&book.rate, remaining).min(remaining.saturating_sub(cell.largest_call().saturating_mul(2)));
-        let give_back = alive.map_or(0, |lease| if want > 0 { 0 } else { lease.withdraw(surplus.max(0)) });
-        let renew = alive.is_some() && book.lease_ends_ns.saturating_sub(now_ns) < RENEW_WITHIN_NS;
-        let needed = if needed > 0 { needed.saturating_sub(remaining.max(0)).max(0) } else { 0 };
-        (want > 0 || give_back > 0 || renew).then(|| Planned::new(cell, want, needed, give_back))
-    }
-
-    /// Takes everything out of a cell. What calls give back later goes with a later exchange.
-    fn give_all_back(&self, cell: Arc<QuotaCell>) -> Option<Planned> {
-        let lease = cell.lease.load_full().filter(|lease| !lease.has_expired(self.shared.monotonic_ns()))?;
-        let give_back = lease.withdraw(i64::MAX);
-        (give_back > 0).then(|| Planned::new(cell, 0, 0, give_back))
-    }
-
-    /// Sends one exchange, again and again until it is answered, and puts the grants in.
-    async fn exchange(&mut self, plan: Vec<Planned>) {
-        if plan.is_empty() {
+    async fn exchange_plan(&mut self, planned: Vec<Planned>) {
+        let declares_all = self.epoch.must_declare() && self.to_declare.is_empty();
+        if planned.is_empty() && self.is_known && !declares_all {
             return;
+        }
+        if declares_all {
+            self.declared_under = self.epoch.declared();
         }
         self.exchange += 1;
         if let Err(error) = self.write_number() {
             tracing::error!(%error, "no leases are taken because the exchange could not be numbered");
-            return self.unanswered(&plan);
+            return self.give_up(&planned);
         }
-        let slots = plan.iter().map(|planned| planned.want).collect();
-        let exchange = LeaseExchange { format: FORMAT, journal_id: self.shared.journal_id(), exchange: self.exchange, slots };
+        let exchange = LeaseExchange {
+            format: FORMAT,
+            journal_id: self.shared.journal_id(),
+            exchange: self.exchange,
+            slots: planned.iter().map(Planned::want).collect(),
+            run: Some(self.lease_run()),
+            ledger_epoch: self.declared_under,
+        };
+        self.send(&exchange, &planned).await;
+    }
+
+    fn lease_run(&self) -> LeaseRun {
+        let first_seqs = self.shared.journal.first_seqs().iter();
+        // A journal has at most `journal::MAX_STREAMS` streams.
+        let first_seqs = first_seqs.map(|(stream, seq)| (u16::try_from(*stream).unwrap_or(u16::MAX), *seq)).collect();
+        LeaseRun { number: self.shared.quotas.run.load(Ordering::Acquire), first_seqs }
+    }
+
+    /// Sends one exchange, again and again until it is answered, and puts the grants in.
+    async fn send(&mut self, exchange: &LeaseExchange, planned: &[Planned]) {
         let mut backoff = Backoff::new(Duration::from_secs(2));
+        let sent_ns = self.shared.monotonic_ns();
         loop {
-            let sent_ns = self.shared.monotonic_ns();
             self.shared.metrics.lease_exchanges.fetch_add(1, Ordering::Relaxed);
-            match self.portal.leases(&exchange).await {
-                Ok(answer) if answer.exchange == self.exchange && answer.grants.len() == plan.len() => {
-                    plan.iter().zip(&answer.grants).for_each(|(planned, grant)| self.put_in(planned, grant, sent_ns));
-                    return;
+            match self.portal.leases(exchange).await {
+                Ok(answer) if answer.exchange == exchange.exchange && answer.grants.len() == planned.len() => {
+                    return self.answered(planned, &answer, sent_ns);
                 }
                 Ok(answer) => {
-                    tracing::error!(sent = self.exchange, answered = answer.exchange, "the portal answered another exchange of leases");
+                    tracing::error!(sent = exchange.exchange, answered = answer.exchange, "the portal answered another exchange of leases");
                     self.exchange = self.exchange.max(answer.exchange);
-                    return self.unanswered(&plan);
+                    return self.give_up(planned);
                 }
                 Err(error) => {
                     self.shared.metrics.lease_failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "an exchange of leases got no answer");
-                    self.unanswered(&plan);
+                    unanswered(planned, self.shared.monotonic_ns());
                     match error {
-                        // The number's file was lost and the journal's was not: go on well above what was used.
-                        PortalError::Refused { status: StatusCode::CONFLICT, .. } => return self.exchange += NUMBERS_SKIPPED,
-                        PortalError::Refused { status, .. } if status.is_client_error() => return,
+                        // The number's file was lost and the journal's was not: go on well above what was used, as a new run.
+                        PortalError::Refused { status: StatusCode::CONFLICT, .. } => {
+                            if let Err(error) = self.begin_run(self.exchange.saturating_add(NUMBERS_SKIPPED)) {
+                                tracing::error!(%error, "the number of exchanges could not be written");
+                            }
+                            return self.give_up(planned);
+                        }
+                        PortalError::Refused { status, .. } if status.is_client_error() => return self.give_up(planned),
                         _ => (),
                     }
                 }
@@ -199,10 +253,19 @@ impl LeaseExchanger {
         }
     }
 
-    /// Calls that wait are told that there is no answer.
-    fn unanswered(&self, plan: &[Planned]) {
-        let now_ns = self.shared.monotonic_ns();
-        plan.iter().for_each(|planned| planned.cell.hear(LedgerWord::Unknown, None, now_ns));
+    /// The exchange will not be answered. What it gave back is declared by the next one.
+    fn give_up(&mut self, planned: &[Planned]) {
+        unanswered(planned, self.shared.monotonic_ns());
+        self.epoch.answered(self.declared_under, None);
+    }
+
+    fn answered(&mut self, planned: &[Planned], answer: &LeaseGrants, sent_ns: u64) {
+        self.is_known = true;
+        self.epoch.answered(self.declared_under, Some(answer.ledger_epoch));
+        planned.iter().zip(&answer.grants).for_each(|(planned, grant)| self.put_in(planned, grant, sent_ns));
+        if self.epoch.must_declare() {
+            self.shared.quotas.wake.notify_one();
+        }
     }
 
     fn put_in(&mut self, planned: &Planned, grant: &LeaseGrant, sent_ns: u64) {
@@ -210,26 +273,20 @@ impl LeaseExchanger {
         let cell = &planned.cell;
         if grant.slot != cell.slot {
             tracing::error!(?grant, "the portal granted another quota than was wanted");
-            return cell.hear(LedgerWord::Unknown, None, now_ns);
+            return cell.hear_nothing(now_ns);
         }
-        let lasts_ns = grant.lasts_ms.saturating_mul(1_000_000);
-        let until_ns = spend_until_ns(sent_ns, lasts_ns);
-        let granted = grant.granted.clamped().max(0);
-        let book = self.books.entry(cell.slot).or_default();
-        book.lease_ends_ns = until_ns;
-        let extended = cell.lease.load_full().is_some_and(|lease| lease.extend(granted, until_ns, now_ns).is_ok());
-        if !extended && granted > 0 {
-            book.rate.restart();
-            cell.lease.store(Some(Arc::new(Lease::new(granted, until_ns))));
-        }
-        let word = match (planned.want.want.0 > 0, granted > 0) {
-            (_, true) => LedgerWord::Granted,
-            (true, false) if grant.used_up() => LedgerWord::UsedUp,
-            (true, false) => LedgerWord::Unknown,
-            // Nothing was wanted, so nothing is said of what is left.
-            (false, false) => cell.word(),
+        let received = Received {
+            granted: grant.granted.clamped().max(0),
+            elsewhere: grant.elsewhere.clamped(),
+            lasts_ns: grant.lasts_ms.saturating_mul(NANOS_PER_SECOND / 1_000),
         };
-        cell.hear(word, Some((grant.limit.clamped(), grant.used.clamped())), now_ns);
+        let book = self.books.entry(cell.slot).or_default();
+        book.receive(&received, sent_ns, now_ns);
+        cell.lease.store(book.lease().cloned());
+        let outstanding = grant.outstanding.map_or(0, |outstanding| outstanding.clamped());
+        // A portal that cannot say anything of the quota now does not say what its limit is either.
+        let figures = Figures { limit: grant.limit.clamped(), used: grant.used.clamped(), outstanding };
+        cell.hear(planned.plan.word(&received), (grant.lasts_ms > 0).then_some(figures), now_ns);
     }
 
     fn write_number(&self) -> io::Result<()> {
@@ -239,11 +296,21 @@ impl LeaseExchanger {
     }
 }
 
+/// Calls that wait are told that there is no answer.
+fn unanswered(planned: &[Planned], now_ns: u64) {
+    planned.iter().for_each(|planned| planned.cell.hear_nothing(now_ns));
+}
+
 impl Planned {
-    fn new(cell: Arc<QuotaCell>, want: i64, needed: i64, give_back: i64) -> Self {
-        let held = cell.lease.load().as_ref().map_or(0, |lease| lease.remaining().max(0));
-        let want =
-            LeaseWant { slot: cell.slot, want: want.into(), needed: needed.into(), give_back: give_back.into(), held: Micros::from(held) };
-        Self { cell, want }
+    fn want(&self) -> LeaseWant {
+        let Plan { want, needed, give_back, held, declared } = self.plan;
+        LeaseWant {
+            slot: self.cell.slot,
+            want: want.into(),
+            needed: needed.into(),
+            give_back: give_back.into(),
+            held: held.into(),
+            declared: Some(declared.into()),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Cores keep what they resolved ([`crate::pipeline::grant`]), so the registries here, which have locks, are asked once for each key and route on each
 //! core, and not on the path of a call.
 
+mod ahead;
 pub mod exchange;
 pub mod places;
 pub mod quota;

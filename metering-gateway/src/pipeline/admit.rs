@@ -1,7 +1,11 @@
 //! Admission: a call gets a [`Permit`], or a failure that says what denied it. Rate limits first, then hard quotas, then room for the record: what a
 //! later step denies, the earlier quota reservations are given back for; rate tokens are not (SEMANTICS Q4).
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use calendar::{Period, Timestamp};
 use journal::Receipt;
@@ -15,11 +19,17 @@ use super::{
 use crate::{
     config::OnFull,
     core::Core,
-    limits::{places::Place, quota::LedgerWord},
+    limits::{
+        places::Place,
+        quota::{LedgerWord, QuotaCell},
+    },
 };
 
 /// How long the ledger's word that a quota is used up is taken for true before it is asked again: a limit may have been raised.
 const USED_UP_HOLDS_NS: u64 = 1_000_000_000;
+
+/// How soon a call that waits asks again after the ledger has recalled idle leases.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The right to be forwarded, once.
 #[derive(Debug)]
@@ -58,12 +68,22 @@ impl Reservation {
         let amount = amount.clamp(0, self.amount);
         self.amount -= amount;
         match &self.lease {
-            Some(lease) => {
-                lease.give_back(amount);
-                self.quota().cell.unspend(amount);
-            }
-            None => _ = self.quota().cell.exposed.fetch_sub(amount, std::sync::atomic::Ordering::AcqRel),
+            _ if amount == 0 => (),
+            Some(lease) => lease.give_back(amount),
+            None => _ = self.quota().cell.exposed.fetch_sub(amount, Ordering::AcqRel),
         }
+    }
+
+    /// So much of it has been used for good, and perhaps more than it held: that is owed to the lease, or was admitted without one.
+    fn spend(&mut self, used: i64) {
+        let beyond = used.saturating_sub(self.amount).max(0);
+        self.amount = self.amount.saturating_sub(used).max(0);
+        match &self.lease {
+            _ if beyond == 0 => (),
+            Some(lease) => lease.charge(beyond),
+            None => _ = self.quota().cell.exposed.fetch_add(beyond, Ordering::AcqRel),
+        }
+        self.quota().cell.finished.fetch_add(used, Ordering::AcqRel);
     }
 }
 
@@ -74,16 +94,7 @@ impl Reservation {
 pub async fn admit(core: &Rc<Core>, grant: Rc<Grant>, place: Place, now: Timestamp) -> Result<Permit, Failure> {
     take_rate(core, &grant, now)?;
     let quotas = grant.quotas_at(core, now);
-    let mut reservations = Vec::new();
-    for at in 0..quotas.hard.len() {
-        match reserve(core, &grant, &quotas, at, now).await {
-            Ok(reservation) => reservations.push(reservation),
-            Err(failure) => {
-                reservations.iter_mut().for_each(|taken: &mut Reservation| taken.give_back(i64::MAX));
-                return Err(failure);
-            }
-        }
-    }
+    let mut reservations = reserve_all(core, &grant, &quotas, now).await?;
     let receipt = match take_receipt(core) {
         Ok(receipt) => receipt,
         Err(failure) => {
@@ -121,48 +132,100 @@ fn take_rate(core: &Core, grant: &Grant, now: Timestamp) -> Result<(), Failure> 
     }))
 }
 
-/// Takes a call's upper bound from one hard quota, waiting for the ledger if the lease is empty.
-async fn reserve(core: &Rc<Core>, grant: &Grant, quotas: &Rc<PeriodQuotas>, place: usize, now: Timestamp) -> Result<Reservation, Failure> {
-    let HardQuota { cell, reserve: amount, limit, .. } = &quotas.hard[place];
-    let take = |now_ns| {
-        let lease = cell.try_take(*amount, now_ns)?;
-        Some(Reservation { lease: Some(lease), quotas: quotas.clone(), place, amount: *amount })
-    };
-    let now_ns = core.shared.monotonic_ns();
-    if let Some(reservation) = take(now_ns) {
-        if cell.is_low(now_ns, *amount) {
-            core.shared.quotas.ask(cell);
-        }
-        return Ok(reservation);
-    }
-    let denied = |retry_after_ns| denied(grant, quotas, place, now, retry_after_ns);
-    let until_reset = u64::try_from(quotas.period.to.since(now).as_nanos()).unwrap_or(u64::MAX);
-    let word_holds = now_ns.saturating_sub(cell.heard_ns()) < USED_UP_HOLDS_NS;
-    if cell.word() == LedgerWord::UsedUp && word_holds {
-        return Err(Failure::QuotaUsedUp(denied(until_reset)));
-    }
-    cell.need(*amount, now_ns);
-    let mut answered = cell.answered.subscribe();
-    let deadline = tokio::time::Instant::now() + core.shared.config.lease_wait;
+/// Takes a call's upper bound from each of its hard quotas, or from none, waiting for the ledger where a lease is short.
+async fn reserve_all(core: &Rc<Core>, grant: &Grant, quotas: &Rc<PeriodQuotas>, now: Timestamp) -> Result<Vec<Reservation>, Failure> {
+    let mut deadline = None;
     loop {
-        core.shared.quotas.ask(cell);
-        let heard = tokio::time::timeout_at(deadline, answered.changed()).await;
-        if let Some(reservation) = take(core.shared.monotonic_ns()) {
-            return Ok(reservation);
+        let now_ns = core.shared.monotonic_ns();
+        let short = match take_leases(core, quotas, now_ns) {
+            Ok(reservations) => return Ok(reservations),
+            Err(short) => short,
+        };
+        let denied = |place: usize, retry_after_ns| denied(grant, quotas, place, retry_after_ns);
+        let word_holds = |cell: &QuotaCell| now_ns.saturating_sub(cell.heard_ns()) < USED_UP_HOLDS_NS;
+        let used_up = |place: &&usize| {
+            let quota = &quotas.hard[**place];
+            quota.cell.is_used_up(quota.reserve) && word_holds(&quota.cell)
+        };
+        if let Some(place) = short.iter().find(used_up) {
+            let until_reset = u64::try_from(quotas.period.to.since(now).as_nanos()).unwrap_or(u64::MAX);
+            return Err(Failure::QuotaUsedUp(denied(*place, until_reset)));
         }
-        match (heard, cell.word()) {
-            // Another call may have taken what was granted: ask again while there is time.
-            (Ok(Ok(())), LedgerWord::Granted) => cell.need(*amount, core.shared.monotonic_ns()),
-            (Ok(Ok(())), LedgerWord::UsedUp) => return Err(Failure::QuotaUsedUp(denied(until_reset))),
-            _ if cell.try_expose(*amount, limit.when_unreachable) => {
-                return Ok(Reservation { lease: None, quotas: quotas.clone(), place, amount: *amount });
-            }
-            _ => return Err(Failure::QuotaUnknown(denied(USED_UP_HOLDS_NS))),
+        let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + core.shared.config.lease_wait);
+        if !wait_for_ledger(core, quotas, &short, deadline).await {
+            let now_ns = core.shared.monotonic_ns();
+            return take_leases(core, quotas, now_ns)
+                .ok()
+                .or_else(|| expose(quotas, &short, now_ns))
+                .ok_or_else(|| Failure::QuotaUnknown(denied(short[0], USED_UP_HOLDS_NS)));
         }
     }
 }
 
-fn denied(grant: &Grant, quotas: &PeriodQuotas, place: usize, _: Timestamp, retry_after_ns: u64) -> Denied {
+/// Takes from all leases, or from none and names those that are short. All are looked at before any is touched, so that a call which one quota denies does
+/// not keep units of another from a call that could have them.
+fn take_leases(core: &Core, quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Vec<Reservation>, Vec<usize>> {
+    let hard = &quotas.hard;
+    if hard.len() > 1 {
+        let short: Vec<usize> = (0..hard.len()).filter(|place| !hard[*place].cell.covers(hard[*place].reserve, now_ns)).collect();
+        if !short.is_empty() {
+            return Err(short);
+        }
+    }
+    let mut taken: Vec<Reservation> = Vec::new();
+    for (place, HardQuota { cell, reserve, .. }) in hard.iter().enumerate() {
+        let Some(lease) = cell.try_take(*reserve, now_ns) else {
+            taken.iter_mut().for_each(|taken| taken.give_back(i64::MAX));
+            return Err(vec![place]);
+        };
+        taken.push(Reservation { lease: Some(lease), quotas: quotas.clone(), place, amount: *reserve });
+    }
+    for HardQuota { cell, reserve, .. } in hard {
+        if cell.is_low(now_ns, *reserve) {
+            core.shared.quotas.ask(cell);
+        }
+    }
+    Ok(taken)
+}
+
+/// Asks for what is short and waits for the ledger's word. False if it does not answer, or time is over and it only says that units are elsewhere.
+async fn wait_for_ledger(core: &Core, quotas: &PeriodQuotas, short: &[usize], deadline: tokio::time::Instant) -> bool {
+    // Subscribed before asking: an answer that comes at once is not missed.
+    let first = &quotas.hard[short[0]];
+    let mut answered = first.cell.answered.subscribe();
+    for place in short {
+        let HardQuota { cell, reserve, .. } = &quotas.hard[*place];
+        cell.need(*reserve, core.shared.monotonic_ns());
+        core.shared.quotas.ask(cell);
+    }
+    let heard = tokio::time::timeout_at(deadline, answered.changed()).await;
+    match (heard, first.cell.word()) {
+        (Ok(Ok(())), LedgerWord::Granted | LedgerWord::UsedUp) => true,
+        (Ok(Ok(())), LedgerWord::Elsewhere) => {
+            // Idle leases have been recalled: they are here in a moment.
+            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + ASK_AGAIN)).await;
+            tokio::time::Instant::now() < deadline
+        }
+        _ => false,
+    }
+}
+
+/// Admits without the leases that are short, where the plan allows that, and with those that are not.
+fn expose(quotas: &Rc<PeriodQuotas>, short: &[usize], now_ns: u64) -> Option<Vec<Reservation>> {
+    let mut taken: Vec<Reservation> = Vec::new();
+    for (place, HardQuota { cell, reserve, limit, .. }) in quotas.hard.iter().enumerate() {
+        // A lease that paid a moment ago may be short now: then the call is not admitted.
+        let lease = if short.contains(&place) { None } else { cell.try_take(*reserve, now_ns) };
+        if lease.is_none() && !cell.try_expose(*reserve, limit.when_unreachable) {
+            taken.iter_mut().for_each(|taken| taken.give_back(i64::MAX));
+            return None;
+        }
+        taken.push(Reservation { lease, quotas: quotas.clone(), place, amount: *reserve });
+    }
+    Some(taken)
+}
+
+fn denied(grant: &Grant, quotas: &PeriodQuotas, place: usize, retry_after_ns: u64) -> Denied {
     let quota = &quotas.hard[place];
     Denied {
         limit_name: quota.name.clone(),
@@ -197,46 +260,47 @@ impl Permit {
     pub fn settle(&mut self, units: &MeterUnits, billable: bool) {
         for reservation in &mut self.reservations {
             let used = if billable { units[reservation.quota().meter] } else { 0 };
-            let beyond = used.saturating_sub(reservation.amount);
-            if beyond > 0
-                && let Some(lease) = &reservation.lease
-            {
-                lease.charge(beyond);
-            }
-            reservation.give_back(reservation.amount.saturating_sub(used));
+            reservation.spend(used);
+            reservation.give_back(i64::MAX);
         }
     }
 
-    /// A long exchange has used these units of its reservations and goes on: takes as much again. False if the ledger says that a quota is used up.
-    pub fn reserve_again(&mut self, core: &Rc<Core>, units: &MeterUnits) -> bool {
+    /// A long exchange has used these units of its reservations and goes on: takes as much again, of the quotas of the period that it is in by now. False if
+    /// the ledger says that a quota is used up.
+    pub fn reserve_again(&mut self, core: &Rc<Core>, units: &MeterUnits, quotas: &Rc<PeriodQuotas>) -> bool {
         let now_ns = core.shared.monotonic_ns();
+        let mut goes_on = true;
         for reservation in &mut self.reservations {
-            let quotas = reservation.quotas.clone();
-            let quota = &quotas.hard[reservation.place];
-            let kept = reservation.amount.saturating_sub(units[quota.meter]);
-            if let (true, Some(lease)) = (kept < 0, &reservation.lease) {
-                lease.charge(-kept);
+            reservation.spend(units[reservation.quota().meter]);
+            if !Rc::ptr_eq(&reservation.quotas, quotas) && quotas.hard.len() == reservation.quotas.hard.len() {
+                // Until the new period's lease pays, what is used counts as admitted without one.
+                reservation.give_back(i64::MAX);
+                (reservation.lease, reservation.quotas) = (None, quotas.clone());
             }
-            reservation.amount = kept.max(0);
-            let missing = quota.reserve - reservation.amount;
-            if missing == 0 {
-                continue;
-            }
-            // The rest moves to the lease that pays from now on.
-            let rest = reservation.amount;
-            match quota.cell.try_take(quota.reserve, now_ns) {
-                Some(lease) => {
-                    reservation.give_back(rest);
-                    reservation.lease = Some(lease);
-                    reservation.amount = quota.reserve;
-                }
-                None if quota.cell.word() == LedgerWord::UsedUp && rest == 0 => return false,
-                None => {
-                    quota.cell.need(missing, now_ns);
-                    core.shared.quotas.ask(&quota.cell);
-                }
-            }
+            goes_on &= reservation.refill(core, now_ns);
         }
-        true
+        goes_on
+    }
+}
+
+impl Reservation {
+    /// Takes up to the bound again. False if nothing is left and the quota is used up.
+    fn refill(&mut self, core: &Core, now_ns: u64) -> bool {
+        let quotas = self.quotas.clone();
+        let HardQuota { cell, reserve, .. } = &quotas.hard[self.place];
+        let rest = self.amount;
+        if rest >= *reserve {
+            return true;
+        }
+        // All of it is taken anew, so that the lease which pays from now on is one that lives.
+        if let Some(lease) = cell.try_take(*reserve, now_ns) {
+            self.give_back(rest);
+            self.lease = Some(lease);
+            self.amount = *reserve;
+            return true;
+        }
+        cell.need(*reserve, now_ns);
+        core.shared.quotas.ask(cell);
+        rest > 0 || !cell.is_used_up(*reserve)
     }
 }

@@ -284,6 +284,7 @@ impl PeriodQuotas {
             let Some(at) = route.meters.iter().position(|meter| meter.meter == limit.meter) else { continue };
             let slot = QuotaSlot { namespace: key.namespace, subscription: subscription.id, meter: limit.meter, period_start: period.from };
             let cell = core.shared.quotas.get(slot, period.to, limit.limit_microunits);
+            cell.next_period_end.get_or_init(|| subscription.period_at(plan.cadence, period.to).to);
             let reserve = route.meters[at].max_micros;
             cell.note_reserve(reserve);
             hard.push(HardQuota { limit: *limit, name: quota_name(plan, limit), cell, meter: at, reserve });

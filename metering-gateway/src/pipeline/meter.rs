@@ -373,12 +373,13 @@ impl Open {
                 units.put_back(&meters);
                 return;
             }
-            if !permit.reserve_again(&self.core, &meters) {
+        }
+        if worth_it || !period.contains(now) {
+            let quotas = permit.grant.quotas_at(&self.core, now);
+            *period = quotas.period;
+            if !permit.reserve_again(&self.core, &meters, &quotas) {
                 self.stop(Stop::QuotaUsedUp);
             }
-        }
-        if !period.contains(now) {
-            *period = permit.grant.quotas_at(&self.core, now).period;
         }
     }
 

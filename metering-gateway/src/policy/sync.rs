@@ -157,7 +157,11 @@ impl PolicySync {
             }
             Ok(PolicyEvent::Entry(entry)) => self.store.receive(entry),
             Ok(PolicyEvent::Synced { generation }) => self.synced(generation),
-            Ok(PolicyEvent::Heartbeat { now, .. }) => self.heartbeat(now),
+            Ok(PolicyEvent::Heartbeat { now, ledger_epoch, .. }) => {
+                self.heartbeat(now);
+                ledger_epoch.into_iter().for_each(|epoch| self.shared.quotas.hear_epoch(epoch));
+            }
+            Ok(PolicyEvent::Recall { slots }) => slots.iter().for_each(|slot| self.shared.quotas.recall(slot)),
             Err(error) => self.unreadable(line, &error),
         }
         Ok(())

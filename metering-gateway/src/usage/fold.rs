@@ -11,7 +11,7 @@ use gateway_control::{
     FORMAT,
     credential::KeyDigest,
     units::Micros,
-    usage::{AnsweredBy, FOLD_VERSION, LatencyRow, Mode, RowKey, SegmentRef, UsageBatch, UsageRow, latency_bucket},
+    usage::{AnsweredBy, FOLD_VERSION, LatencyRow, Mode, RowKey, SegmentRef, SegmentRun, UsageBatch, UsageRow, latency_bucket},
 };
 use ids::{ApiKeyId, ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId};
 use journal::{KeyMode, MeterItem, Outcome, RecordKind, UsageRecord};
@@ -31,6 +31,8 @@ pub struct SegmentFacts {
     pub prev_digest: [u8; 32],
     /// The receipt number that the stream's next call takes.
     pub next_receipt: u64,
+    /// Which run of the gateway recorded it.
+    pub run: Option<SegmentRun>,
 }
 
 /// The sums of one key while records are added.
@@ -98,6 +100,7 @@ impl Fold {
             records,
             rows: rows.into_iter().map(|(key, sums)| sums.into_row(key)).collect(),
             latency: latency.into_iter().map(latency_row).collect(),
+            run: facts.run,
         }
     }
 
@@ -222,6 +225,7 @@ mod tests {
         digest: [4; 32],
         prev_digest: [5; 32],
         next_receipt: 1_000,
+        run: None,
     };
 
     type Items = Vec<(u8, i64, u64)>;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use gateway_control::usage::{BatchAck, UsageBatch};
+use gateway_control::usage::{BatchAck, SegmentRun, UsageBatch};
 use ids::{JournalId, Uuid};
 use journal::{JournalError, PendingSegment};
 use reqwest::StatusCode;
@@ -110,10 +110,19 @@ impl Shipper {
                 self.shared.metrics.ship_failures.fetch_add(1, Ordering::Relaxed);
                 backoff.delay()
             };
+            let mut epoch = self.shared.quotas.epoch.subscribe();
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.sealed.notified(), if shipped => (),
                 () = tokio::time::sleep(wait) => (),
+                _ = epoch.changed() => (),
+            }
+            // A gateway that has nothing new to ship hears of a restore by the heartbeat.
+            let heard = *self.shared.quotas.epoch.borrow();
+            if let Some(heard) = heard
+                && let Err(error) = self.hear_epoch(heard, false)
+            {
+                tracing::error!(%error, "what is retained could not be offered again");
             }
         }
         match timeout(finish_within, self.ship_all()).await {
@@ -183,9 +192,15 @@ impl Shipper {
     async fn acked(&self, segment: &PendingSegment, ack: BatchAck) -> Result<(), Unshipped> {
         self.shared.metrics.batches_shipped.fetch_add(1, Ordering::Relaxed);
         self.shared.journal.ack(segment.stream, segment.seq, self.shared.clock.now().micros())?;
-        let known = *self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
         let went_back = self.went_back(segment.stream, ack);
-        if known == Some(ack.ledger_epoch) && !went_back {
+        self.shared.quotas.hear_epoch(ack.ledger_epoch);
+        self.hear_epoch(ack.ledger_epoch, went_back)
+    }
+
+    /// Offers everything again that is retained, if the ledger is not the one that took it.
+    fn hear_epoch(&self, epoch: Uuid, went_back: bool) -> Result<(), Unshipped> {
+        let known = *self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        if known == Some(epoch) && !went_back {
             return Ok(());
         }
         if known.is_some() {
@@ -194,8 +209,8 @@ impl Shipper {
             self.alerts.raise(format!("the portal's ledger was restored: {offered} segments are offered again"));
         }
         // Kept after the segments are offered, so that a kill in the middle offers them again.
-        write_epoch(&self.epoch_path, ack.ledger_epoch)?;
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = Some(ack.ledger_epoch);
+        write_epoch(&self.epoch_path, epoch)?;
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
         Ok(())
     }
 
@@ -233,6 +248,10 @@ fn fold_segment(shared: &Shared, segment: &PendingSegment) -> Result<UsageBatch,
         digest: info.segment_digest,
         prev_digest: info.prev_digest,
         next_receipt: info.next_receipt,
+        run: Some(SegmentRun {
+            number: shared.quotas.run.load(Ordering::Acquire),
+            before: shared.journal.first_seqs().get(&info.stream).is_none_or(|first| info.seq < *first),
+        }),
     };
     let mut fold = Fold::new(facts);
     for record in reader.records() {

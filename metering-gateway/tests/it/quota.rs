@@ -159,3 +159,58 @@ async fn a_costly_call_reserves_its_bound_and_settles_what_it_used() {
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     stage.gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_call_that_one_quota_denies_takes_from_none() {
+    let stage = Stage::with(
+        |world| {
+            let quota = |meter, units: i64| QuotaLimit {
+                meter,
+                limit_microunits: units * 1_000_000,
+                enforcement: Enforcement::Hard,
+                when_unreachable: WhenUnreachable::Deny,
+            };
+            let (requests, tokens) = (world.requests, world.tokens);
+            world.plan.quotas = vec![quota(tokens, 1_000), quota(requests, 3)];
+            let meter = world.route("/weather/v1/units/{units}").meters.iter_mut().find(|meter| meter.meter == tokens).expect("the meter");
+            *meter = RouteMeter { max_units: gateway_control::units::Micros::units(100), ..meter.clone() };
+        },
+        |config| config.lease_wait = std::time::Duration::from_millis(500),
+    )
+    .await;
+    stage.portal.limit(stage.world.tokens, 1_000);
+    stage.portal.limit(stage.world.requests, 3);
+    let call = async || stage.get("/weather/v1/units/10").send().await.expect("an answer").status();
+    let mut admitted = 0;
+    eventually("used up", async || {
+        let status = call().await;
+        admitted += usize::from(status == StatusCode::OK);
+        (status == StatusCode::TOO_MANY_REQUESTS).then_some(())
+    })
+    .await;
+    assert_eq!(admitted, 3);
+    for _ in 0..5 {
+        assert_eq!(call().await, StatusCode::TOO_MANY_REQUESTS);
+    }
+    // Three calls and thirty tokens are all that the gateway then holds of both.
+    eventually("the rest is given back", async || (stage.portal.granted_units() == 33).then_some(())).await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn under_a_new_epoch_everything_that_is_held_is_declared() {
+    let stage = stage(1_000, WhenUnreachable::Deny).await;
+    for _ in 0..4 {
+        assert_eq!(stage.get("/weather/v1/echo").send().await.expect("an answer").status(), StatusCode::OK);
+    }
+    let epoch = stage.portal.lose_usage();
+    let declared = eventually("the leases are declared", async || {
+        let exchange = stage.portal.last_exchange()?;
+        let whole = exchange.ledger_epoch == Some(epoch) && !exchange.slots.is_empty();
+        whole.then(|| exchange.slots[0].declared.expect("what is declared"))
+    })
+    .await;
+    assert!(declared.granted.0 - declared.given_back.0 >= 4_000_000, "{declared:?}");
+    assert_eq!(declared.finished, gateway_control::units::Micros::units(4));
+    stage.gateway.stop().await;
+}

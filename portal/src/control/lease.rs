@@ -19,8 +19,15 @@ pub(super) async fn exchange(call: GatewayCall, body: Body) -> Result<Json<Lease
     let exchange: LeaseExchange = body.parse()?;
     check_format(exchange.format)?;
     let mut tx = call.begin().await?;
-    let grants = entitlements::exchange(&mut tx, &call.gateway, &exchange, call.now).await?;
+    let exchanged = entitlements::exchange(&mut tx, &call.gateway, &exchange, call.now).await?;
     tx.commit().await?;
     call.app.metrics.lease_exchanges.inc();
-    Ok(Json(grants))
+    if !exchanged.recalls.is_empty() {
+        call.app.metrics.lease_recalls.inc();
+        if let Err(error) = entitlements::announce_recalls(&call.app.pool, &exchanged.recalls).await {
+            // The exchange is committed. The gateway that waits asks again, and so will the ledger.
+            tracing::warn!(?error, "idle leases could not be recalled");
+        }
+    }
+    Ok(Json(exchanged.grants))
 }

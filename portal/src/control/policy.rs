@@ -15,12 +15,13 @@ use axum::{
 };
 use gateway_control::{
     FORMAT,
+    lease::QuotaSlot,
     policy::{Generation, PolicyEvent},
 };
 use ids::Uuid;
 use serde::Deserialize;
 use tokio::{
-    sync::mpsc,
+    sync::{broadcast::error::RecvError, mpsc},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,6 +30,7 @@ use utoipa::IntoParams;
 use super::{call::GatewayCall, json::check_format};
 use crate::{
     api::problem::Problem,
+    entitlements,
     error::{Error, Result},
     gateways,
     policy::{self, Line},
@@ -56,6 +58,9 @@ pub struct Known {
     #[serde(default = "current_format")]
     #[param(required = false, default = 1)]
     version: u16,
+    /// Whether the gateway understands [`PolicyEvent::Recall`].
+    #[serde(default)]
+    recalls: bool,
 }
 
 fn current_format() -> u16 {
@@ -78,7 +83,7 @@ pub(super) async fn watch(call: GatewayCall, Query(known): Query<Known>) -> Resu
     tokio::spawn(async move {
         let gateway = stream.call.gateway.id;
         stream.call.app.metrics.policy_watchers.inc();
-        match stream.run(hello).await {
+        match stream.run(hello, known.recalls).await {
             Ok(end) => tracing::info!(%gateway, end, "a policy stream ended"),
             Err(error) => tracing::warn!(%gateway, ?error, "a policy stream broke off; the gateway will come again"),
         }
@@ -116,8 +121,9 @@ impl Stream {
         Ok(PolicyEvent::Snapshot { format: FORMAT, epoch: newest.epoch })
     }
 
-    async fn run(&mut self, hello: PolicyEvent) -> Result<End> {
+    async fn run(&mut self, hello: PolicyEvent, tell_recalls: bool) -> Result<End> {
         let mut newest = self.call.app.feed.watch();
+        let mut recalls = self.call.app.recalls.watch();
         let mut text = String::new();
         push_event(&mut text, &hello)?;
         if let Some(end) = self.send(text).await {
@@ -138,6 +144,12 @@ impl Stream {
                     let behind = newest.borrow_and_update().is_some_and(|newest| newest.epoch != self.epoch || newest.generation > self.through);
                     if behind { self.catch_up().await? } else { None }
                 }
+                recalled = recalls.recv(), if tell_recalls => match recalled {
+                    Ok(slot) => self.recall(slot).await?,
+                    // The ledger recalls again while a call waits.
+                    Err(RecvError::Lagged(_)) => None,
+                    Err(RecvError::Closed) => Some("the portal stops"),
+                },
                 _ = heartbeat.tick() => self.beat().await?,
             };
             if let Some(end) = end {
@@ -184,12 +196,22 @@ impl Stream {
         let now = self.call.app.now();
         let mut tx = self.call.app.begin().await?;
         let still = gateways::is_still(&mut tx, &self.call.gateway, now).await?;
+        let ledger_epoch = Some(entitlements::ledger_epoch(&mut tx).await?);
         tx.commit().await?;
         if !still {
             return Ok(Some("the gateway's credential or scope has changed"));
         }
         let mut text = String::new();
-        push_event(&mut text, &PolicyEvent::Heartbeat { generation: self.through, now })?;
+        push_event(&mut text, &PolicyEvent::Heartbeat { generation: self.through, now, ledger_epoch })?;
+        Ok(self.send(text).await)
+    }
+
+    async fn recall(&mut self, slot: QuotaSlot) -> Result<Option<End>> {
+        if !self.call.gateway.serves(slot.namespace) {
+            return Ok(None);
+        }
+        let mut text = String::new();
+        push_event(&mut text, &PolicyEvent::Recall { slots: vec![slot] })?;
         Ok(self.send(text).await)
     }
 

@@ -5,7 +5,7 @@ use gateway_control::{lease::QuotaSlot, units::Micros};
 use ids::{MeterId, NamespaceId, SubscriptionId, TenantId};
 use quota::Enforcement;
 
-use super::{exchange::period_from, store};
+use super::{exchange::period_from, recount_store, store};
 use crate::{db::Tx, error::Result};
 
 /// One quota of a subscription in its running period.
@@ -19,7 +19,7 @@ pub struct QuotaStatus {
     pub unit: String,
     /// Hard or soft.
     pub enforcement: Enforcement,
-    /// What the period allows.
+    /// What the period allows, with what operators granted on top.
     pub limit: Micros,
     /// What accepted usage adds up to.
     pub used: Micros,
@@ -58,9 +58,9 @@ pub async fn quota_status(tx: &mut Tx, tenant: TenantId, subscription: Subscript
             meter_name: meter.name,
             unit: meter.unit,
             enforcement: quota.enforcement,
-            limit: Micros::from(quota.limit_microunits),
+            limit: Micros(i128::from(quota.limit_microunits) + recount_store::granted_by_operators(tx, &slot).await?.0),
             used: store::used(tx, &slot).await?,
-            held: Micros(store::holdings(tx, &slot).await?.iter().map(|holding| holding.outstanding).sum()),
+            held: Micros(store::holdings(tx, &slot).await?.iter().map(|holding| holding.outstanding()).sum()),
             period,
         });
     }

@@ -2,8 +2,8 @@
 
 use calendar::Timestamp;
 use gateway_control::{lease::QuotaSlot, units::Micros};
-use ids::{JournalId, MeterId, NamespaceId, SubscriptionId, Uuid};
-use quota::QuotaLimit;
+use ids::{JournalId, MeterId, NamespaceId, SubscriptionId};
+use quota::{Holding, Ledger, QuotaLimit};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -23,20 +23,19 @@ pub(super) struct Terms {
     pub quotas: Vec<QuotaLimit>,
 }
 
-/// What one journal holds of a slot.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Holding {
-    pub journal: JournalId,
-    /// Micro-units granted, not given back and not proven; never below zero.
-    pub outstanding: i128,
-    pub expires_at: Timestamp,
-}
-
 /// A meter's words.
 #[derive(Debug)]
 pub(super) struct MeterName {
     pub name: String,
     pub unit: String,
+}
+
+/// What is kept of a journal's last exchange.
+#[derive(Debug)]
+pub(super) struct LastExchange {
+    /// `None` before the first.
+    pub number: Option<u64>,
+    pub answer: Value,
 }
 
 pub(super) async fn terms(tx: &mut Tx, namespace: NamespaceId, subscription: SubscriptionId) -> Result<Option<Terms>> {
@@ -65,36 +64,36 @@ pub(super) async fn meter(tx: &mut Tx, meter: MeterId) -> Result<Option<MeterNam
     Ok(row)
 }
 
-pub(super) async fn ledger_epoch(tx: &mut Tx) -> Result<Uuid> {
-    let epoch = sqlx::query_scalar!("SELECT epoch FROM ledger_state").fetch_one(&mut **tx).await?;
-    Ok(epoch)
-}
-
 /// The last exchange of a journal and its answer, locked until the transaction ends, so that the exchanges of a journal take turns.
-pub(super) async fn lock_last_exchange(tx: &mut Tx, journal: JournalId, now: Timestamp) -> Result<Option<(i64, Value)>> {
-    sqlx::query!(
-        "INSERT INTO quota_exchanges (journal_id, exchange, answer, at) VALUES ($1, -1, 'null', $2) ON CONFLICT (journal_id) DO NOTHING",
+pub(super) async fn lock_last_exchange(tx: &mut Tx, journal: JournalId, now: Timestamp) -> Result<LastExchange> {
+    let row = sqlx::query!(
+        "INSERT INTO quota_exchanges (journal_id, exchange, answer, at) VALUES ($1, -1, 'null', $2)
+         ON CONFLICT (journal_id) DO UPDATE SET at = excluded.at RETURNING exchange, answer",
         journal.uuid(),
         now
     )
-    .execute(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
-    let row = sqlx::query!("SELECT exchange, answer FROM quota_exchanges WHERE journal_id = $1 FOR UPDATE", journal.uuid())
-        .fetch_one(&mut **tx)
-        .await?;
-    Ok((row.exchange >= 0).then_some((row.exchange, row.answer)))
+    Ok(LastExchange { number: u64::try_from(row.exchange).ok(), answer: row.answer })
 }
 
-pub(super) async fn keep_answer(tx: &mut Tx, journal: JournalId, exchange: i64, answer: &Value, now: Timestamp) -> Result<()> {
+/// Notes which run of a journal's gateway exchanges, and where it began.
+pub(super) async fn set_run(tx: &mut Tx, journal: JournalId, run: i64, first_seqs: &Value) -> Result<()> {
     sqlx::query!(
-        "UPDATE quota_exchanges SET exchange = $2, answer = $3, at = $4 WHERE journal_id = $1",
+        "UPDATE quota_exchanges SET run = $2, first_seqs = $3 WHERE journal_id = $1 AND run <> $2",
         journal.uuid(),
-        exchange,
-        answer,
-        now
+        run,
+        first_seqs
     )
     .execute(&mut **tx)
     .await?;
+    Ok(())
+}
+
+pub(super) async fn keep_answer(tx: &mut Tx, journal: JournalId, exchange: i64, answer: &Value) -> Result<()> {
+    sqlx::query!("UPDATE quota_exchanges SET exchange = $2, answer = $3 WHERE journal_id = $1", journal.uuid(), exchange, answer)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -112,20 +111,12 @@ pub(super) async fn ledger_exists(tx: &mut Tx, slot: &QuotaSlot) -> Result<bool>
     Ok(exists)
 }
 
-/// What a slot's accepted usage adds up to. The row is made if it is missing, and locked until the transaction ends.
-pub(super) async fn lock_ledger(tx: &mut Tx, slot: &QuotaSlot) -> Result<Micros> {
-    sqlx::query!(
-        "INSERT INTO quota_ledger (namespace_id, subscription_id, meter_id, period_start) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        slot.namespace.uuid(),
-        slot.subscription.uuid(),
-        slot.meter.uuid(),
-        slot.period_start,
-    )
-    .execute(&mut **tx)
-    .await?;
-    let used = sqlx::query_scalar!(
-        "SELECT used FROM quota_ledger
-         WHERE namespace_id = $1 AND subscription_id = $2 AND meter_id = $3 AND period_start = $4 FOR UPDATE",
+/// A slot's ledger without its limit. The row is made if it is missing, and locked until the transaction ends: what is read after it is not changed
+/// meanwhile by others.
+pub(super) async fn lock_ledger(tx: &mut Tx, slot: &QuotaSlot) -> Result<Ledger> {
+    let row = sqlx::query!(
+        "INSERT INTO quota_ledger AS l (namespace_id, subscription_id, meter_id, period_start) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (namespace_id, subscription_id, meter_id, period_start) DO UPDATE SET used = l.used RETURNING used, recalled_at",
         slot.namespace.uuid(),
         slot.subscription.uuid(),
         slot.meter.uuid(),
@@ -133,7 +124,8 @@ pub(super) async fn lock_ledger(tx: &mut Tx, slot: &QuotaSlot) -> Result<Micros>
     )
     .fetch_one(&mut **tx)
     .await?;
-    micros(used)
+    let holdings = holdings(tx, slot).await?;
+    Ok(Ledger { limit: 0, used: micros(row.used)?.0, recalled_at: row.recalled_at, holdings })
 }
 
 /// What a slot's accepted usage adds up to.
@@ -152,8 +144,8 @@ pub(super) async fn used(tx: &mut Tx, slot: &QuotaSlot) -> Result<Micros> {
 
 pub(super) async fn holdings(tx: &mut Tx, slot: &QuotaSlot) -> Result<Vec<Holding>> {
     let rows = sqlx::query!(
-        r#"SELECT journal_id, greatest(granted - given_back - proven, 0) AS "outstanding!", expires_at FROM quota_leases
-           WHERE namespace_id = $1 AND subscription_id = $2 AND meter_id = $3 AND period_start = $4"#,
+        "SELECT journal_id, run, granted, given_back, exposed, finished, proven, earlier, expires_at FROM quota_leases
+         WHERE namespace_id = $1 AND subscription_id = $2 AND meter_id = $3 AND period_start = $4",
         slot.namespace.uuid(),
         slot.subscription.uuid(),
         slot.meter.uuid(),
@@ -163,45 +155,75 @@ pub(super) async fn holdings(tx: &mut Tx, slot: &QuotaSlot) -> Result<Vec<Holdin
     .await?;
     rows.into_iter()
         .map(|row| {
-            let outstanding = micros(row.outstanding)?.0;
-            Ok(Holding { journal: JournalId::from_uuid(row.journal_id), outstanding, expires_at: row.expires_at })
+            Ok(Holding {
+                journal: JournalId::from_uuid(row.journal_id),
+                run: u64::try_from(row.run).map_err(Error::internal)?,
+                granted: micros(row.granted)?.0,
+                given_back: micros(row.given_back)?.0,
+                exposed: micros(row.exposed)?.0,
+                finished: micros(row.finished)?.0,
+                proven: micros(row.proven)?.0,
+                earlier: micros(row.earlier)?.0,
+                expires_at: row.expires_at,
+            })
         })
         .collect()
 }
 
-/// Adds to what a journal was granted and has given back, in micro-units, and moves the end of all that it holds of the slot.
-pub(super) async fn move_lease(
-    tx: &mut Tx,
-    slot: &QuotaSlot,
-    journal: JournalId,
-    granted: i64,
-    given_back: i128,
-    expires_at: Timestamp,
-) -> Result<()> {
+/// Writes what a journal holds, as the ledger has it now.
+pub(super) async fn save_holding(tx: &mut Tx, slot: &QuotaSlot, holding: &Holding) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO quota_leases AS l (namespace_id, subscription_id, meter_id, period_start, journal_id, granted, given_back, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        "INSERT INTO quota_leases (namespace_id, subscription_id, meter_id, period_start, journal_id, run, granted, given_back, exposed, finished,
+                                   proven, earlier, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (namespace_id, subscription_id, meter_id, period_start, journal_id)
-         DO UPDATE SET granted = l.granted + excluded.granted, given_back = l.given_back + excluded.given_back, expires_at = excluded.expires_at",
+         DO UPDATE SET run = excluded.run, granted = excluded.granted, given_back = excluded.given_back, exposed = excluded.exposed,
+             finished = excluded.finished, proven = excluded.proven, earlier = excluded.earlier, expires_at = excluded.expires_at",
         slot.namespace.uuid(),
         slot.subscription.uuid(),
         slot.meter.uuid(),
         slot.period_start,
-        journal.uuid(),
-        decimal(i128::from(granted))?,
-        decimal(given_back)?,
-        expires_at,
+        holding.journal.uuid(),
+        i64::try_from(holding.run).map_err(Error::internal)?,
+        decimal(holding.granted)?,
+        decimal(holding.given_back)?,
+        decimal(holding.exposed)?,
+        decimal(holding.finished)?,
+        decimal(holding.proven)?,
+        decimal(holding.earlier)?,
+        holding.expires_at,
     )
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-fn decimal(micros: i128) -> Result<Decimal> {
+pub(super) async fn set_recalled(tx: &mut Tx, slot: &QuotaSlot, at: Timestamp) -> Result<()> {
+    sqlx::query!(
+        "UPDATE quota_ledger SET recalled_at = $5 WHERE namespace_id = $1 AND subscription_id = $2 AND meter_id = $3 AND period_start = $4",
+        slot.namespace.uuid(),
+        slot.subscription.uuid(),
+        slot.meter.uuid(),
+        slot.period_start,
+        at,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Asks whoever listens for recalls, in whichever process. In a transaction of its own: a notification inside one that writes would make commits wait for
+/// each other.
+pub(super) async fn notify_recall(pool: &sqlx::PgPool, slot: &Value) -> Result<()> {
+    sqlx::query!("SELECT pg_notify('quota_recalls', $1)", slot.to_string()).fetch_one(pool).await?;
+    Ok(())
+}
+
+pub(super) fn decimal(micros: i128) -> Result<Decimal> {
     Ok(Decimal::try_from_i128_with_scale(micros, 6).map_err(Error::internal)?.normalize())
 }
 
-fn micros(units: Decimal) -> Result<Micros> {
+pub(super) fn micros(units: Decimal) -> Result<Micros> {
     let scaled =
         units.checked_mul(Decimal::from(1_000_000)).ok_or_else(|| Error::internal(anyhow::anyhow!("{units} units are too many")))?;
     if !scaled.fract().is_zero() {

@@ -13,7 +13,8 @@ use super::{
     check::{check, is_plausible, receipts},
     ingest_lookup_store::{self as lookup, Known},
     ingest_store as store,
-    rollup::roll_up,
+    quota_store::{self, Proof},
+    rollup::{LedgerKey, roll_up},
     rollup_store,
 };
 use crate::{
@@ -88,7 +89,9 @@ pub async fn accept(tx: &mut Tx, gateway: &Authenticated, batch: &UsageBatch, no
     let rollup = roll_up(attributed.iter().copied(), &known.rules);
     rollup_store::add_quarter_hours(tx, &rollup.quarter_hours).await?;
     rollup_store::add_days(tx, &rollup.days).await?;
-    rollup_store::add_used(tx, batch.segment.journal_id, &rollup.used).await?;
+    let hard = attributed.iter().filter(|row| known.is_hard(row.key.plan_version, row.key.meter)).map(|row| LedgerKey::of(row)).collect();
+    let proof = Proof { segment: &batch.segment, run: batch.run.map(Into::into), used: &rollup.used, hard: &hard };
+    quota_store::add_used(tx, &proof, now).await?;
     let ack = store::advance_stream(tx, batch, receipts(batch)).await?;
     Ok(Accepted { ack, duplicate: false, unattributed: unattributed.len(), last_used: last_used(&attributed) })
 }

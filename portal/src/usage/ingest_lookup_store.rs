@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use gateway_control::{policy::BillableRule, usage::UsageRow};
 use ids::{ApplicationId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId, Uuid};
+use quota::{Enforcement, QuotaLimit};
 
 use crate::{db::Tx, error::Result};
 
@@ -16,11 +17,18 @@ pub(super) struct Known {
     pub meters: HashSet<MeterId>,
     /// The billable rule of each plan version.
     pub rules: HashMap<PlanVersionId, BillableRule>,
+    /// The meters that plan versions limit hard.
+    hard: HashSet<(PlanVersionId, MeterId)>,
 }
 
 impl Known {
     pub(super) fn has_subscription(&self, namespace: NamespaceId, subscription: SubscriptionId) -> bool {
         self.subscriptions.contains(&(namespace, subscription))
+    }
+
+    /// Whether a plan version has a hard quota of a meter.
+    pub(super) fn is_hard(&self, version: PlanVersionId, meter: MeterId) -> bool {
+        self.hard.contains(&(version, meter))
     }
 }
 
@@ -63,14 +71,17 @@ pub(super) async fn known(tx: &mut Tx, rows: &[UsageRow]) -> Result<Known> {
         .into_iter()
         .map(MeterId::from_uuid)
         .collect();
-    let rules = rules(tx, rows).await?;
-    Ok(Known { subscriptions, applications, routes, meters, rules })
-}
-
-async fn rules(tx: &mut Tx, rows: &[UsageRow]) -> Result<HashMap<PlanVersionId, BillableRule>> {
     let versions: HashSet<Uuid> = rows.iter().map(|row| row.key.plan_version.uuid()).collect();
-    let rows = sqlx::query!("SELECT id, billable FROM plan_versions WHERE id = ANY($1)", &versions.into_iter().collect::<Vec<_>>())
-        .fetch_all(&mut **tx)
-        .await?;
-    rows.into_iter().map(|row| Ok((PlanVersionId::from_uuid(row.id), serde_json::from_value(row.billable)?))).collect()
+    let versions =
+        sqlx::query!("SELECT id, billable, quotas FROM plan_versions WHERE id = ANY($1)", &versions.into_iter().collect::<Vec<_>>())
+            .fetch_all(&mut **tx)
+            .await?;
+    let (mut rules, mut hard) = (HashMap::new(), HashSet::new());
+    for version in versions {
+        let id = PlanVersionId::from_uuid(version.id);
+        rules.insert(id, serde_json::from_value(version.billable)?);
+        let quotas: Vec<QuotaLimit> = serde_json::from_value(version.quotas)?;
+        hard.extend(quotas.iter().filter(|quota| quota.enforcement == Enforcement::Hard).map(|quota| (id, quota.meter)));
+    }
+    Ok(Known { subscriptions, applications, routes, meters, rules, hard })
 }

@@ -12,6 +12,7 @@ mod partition_store;
 pub mod partitions;
 pub mod query;
 mod query_store;
+mod quota_store;
 mod rollup;
 mod rollup_store;
 mod stream_store;

@@ -48,6 +48,14 @@ pub(super) struct LedgerKey {
     pub period_start: Timestamp,
 }
 
+impl LedgerKey {
+    /// The quota that a row moves.
+    pub(super) fn of(row: &UsageRow) -> Self {
+        let key = &row.key;
+        Self { namespace: key.namespace, subscription: key.subscription, meter: key.meter, period_start: key.period_start }
+    }
+}
+
 /// What a batch adds.
 #[derive(Debug, Default)]
 pub(super) struct Rollup {
@@ -70,13 +78,7 @@ pub(super) fn roll_up<'a>(rows: impl IntoIterator<Item = &'a UsageRow>, rules: &
         add(&mut rollup.quarter_hours, key_of(row, row.key.minute.floor_quarter_hour(), billable), row);
         add(&mut rollup.days, key_of(row, floor_day(row.key.minute), billable), row);
         if billable && row.sum.0 > 0 {
-            let key = LedgerKey {
-                namespace: row.key.namespace,
-                subscription: row.key.subscription,
-                meter: row.key.meter,
-                period_start: row.key.period_start,
-            };
-            *rollup.used.entry(key).or_default() += row.sum.0;
+            *rollup.used.entry(LedgerKey::of(row)).or_default() += row.sum.0;
         }
     }
     rollup

@@ -1,15 +1,15 @@
-//! The SQL by which ingest adds a batch's sums to the rollups and to the quotas' ledger.
+//! The SQL by which ingest adds a batch's sums to the rollups.
 
 use std::collections::BTreeMap;
 
 use calendar::Timestamp;
-use ids::{JournalId, Uuid};
+use ids::Uuid;
 use rust_decimal::Decimal;
 
 use super::{
     check::units,
     ingest_store::{CHUNK_ROWS, bigint, mode_name},
-    rollup::{LedgerKey, RollupKey, Sums},
+    rollup::{RollupKey, Sums},
 };
 use crate::{
     db::Tx,
@@ -72,45 +72,6 @@ macro_rules! add_sums {
 add_sums!(add_quarter_hours, "usage_rollup_15m");
 add_sums!(add_days, "usage_rollup_day");
 
-/// Moves the quotas' use, and what the journal has proven of its leases. A journal cannot prove more than it was granted: what it spent without a lease
-/// (where the plan allows that while the portal is away) is use, but frees nothing.
-pub(super) async fn add_used(tx: &mut Tx, journal: JournalId, used: &BTreeMap<LedgerKey, i128>) -> Result<()> {
-    let used: Vec<_> = used.iter().collect();
-    for chunk in used.chunks(CHUNK_ROWS) {
-        let ids = |id: fn(&LedgerKey) -> Uuid| chunk.iter().map(|(key, _)| id(key)).collect::<Vec<_>>();
-        let (namespaces, subscriptions) = (ids(|key| key.namespace.uuid()), ids(|key| key.subscription.uuid()));
-        let meters = ids(|key| key.meter.uuid());
-        let periods: Vec<Timestamp> = chunk.iter().map(|(key, _)| key.period_start).collect();
-        let quantities: Vec<Decimal> = chunk.iter().map(|(_, sum)| quantity(**sum)).collect();
-        sqlx::query!(
-            "INSERT INTO quota_ledger AS l (namespace_id, subscription_id, meter_id, period_start, used)
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::numeric[])
-             ON CONFLICT (namespace_id, subscription_id, meter_id, period_start) DO UPDATE SET used = l.used + excluded.used",
-            &namespaces,
-            &subscriptions,
-            &meters,
-            &periods as &[Timestamp],
-            &quantities,
-        )
-        .execute(&mut **tx)
-        .await?;
-        sqlx::query!(
-            "UPDATE quota_leases l SET proven = least(l.proven + u.units, l.granted - l.given_back)
-             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::numeric[]) u (n, s, m, p, units)
-             WHERE l.namespace_id = u.n AND l.subscription_id = u.s AND l.meter_id = u.m AND l.period_start = u.p AND l.journal_id = $6",
-            &namespaces,
-            &subscriptions,
-            &meters,
-            &periods as &[Timestamp],
-            &quantities,
-            journal.uuid(),
-        )
-        .execute(&mut **tx)
-        .await?;
-    }
-    Ok(())
-}
-
-fn quantity(micros: i128) -> Decimal {
+pub(super) fn quantity(micros: i128) -> Decimal {
     units(gateway_control::units::Micros(micros))
 }

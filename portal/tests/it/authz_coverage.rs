@@ -133,6 +133,10 @@ impl World {
             "plans.create" => Some(json!({ "slug": "p", "name": "P", "position": 1 })),
             "plans.create_version" => Some(json!({ "currency": "USD", "cadence": "month", "products": [ids::ApiProductId::new()] })),
             "gateways.create" => Some(json!({ "name": "edge" })),
+            "gateways.write_off" => Some(json!({ "journal": ids::JournalId::new(), "reason": "gone" })),
+            "quota_grants.create" => Some(json!({
+                "tenant": self.tenant, "subscription": self.subscription, "meter": ids::MeterId::new(), "units": 1, "reason": "a gift",
+            })),
             "gateways.rotate" => Some(json!({ "overlap_seconds": 0 })),
             "meters.create" => Some(json!({ "slug": "m", "name": "M", "unit": "unit", "aggregation": "sum" })),
             "products.create" => Some(json!({ "slug": "mine", "name": "Mine", "upstream_url": "http://10.0.0.1" })),

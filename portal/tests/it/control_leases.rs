@@ -32,8 +32,9 @@ fn slot(world: &World) -> QuotaSlot {
 }
 
 fn ask(journal: JournalId, exchange: u64, slot: QuotaSlot, want: i64, give_back: i64) -> LeaseExchange {
-    let want = LeaseWant { slot, want: Micros::units(want), needed: Micros(0), give_back: Micros::units(give_back), held: Micros(0) };
-    LeaseExchange { format: gateway_control::FORMAT, journal_id: journal, exchange, slots: vec![want] }
+    let give_back = Micros::units(give_back);
+    let want = LeaseWant { slot, want: Micros::units(want), needed: Micros(0), give_back, held: Micros(0), declared: None };
+    LeaseExchange { format: gateway_control::FORMAT, journal_id: journal, exchange, slots: vec![want], run: None, ledger_epoch: None }
 }
 
 async fn exchange(portal: &Portal, gateway: &TestGateway, ask: &LeaseExchange) -> LeaseGrant {

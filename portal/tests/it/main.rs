@@ -12,6 +12,7 @@ mod control_policy;
 mod control_usage;
 mod invitations;
 mod jobs;
+mod lease_recovery;
 mod listener;
 mod mail;
 mod openapi;

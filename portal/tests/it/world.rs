@@ -205,6 +205,7 @@ pub fn batch(journal: JournalId, stream: u16, seq: u64, first_receipt: u64, rows
         records: calls,
         rows,
         latency: Vec::new(),
+        run: None,
     }
 }
 
@@ -300,7 +301,7 @@ impl Watch {
             match self.next_news().await.expect("the stream goes on") {
                 PolicyEvent::Entry(entry) => entries.push(entry),
                 PolicyEvent::Synced { generation } => return (entries, generation.0),
-                PolicyEvent::Snapshot { .. } | PolicyEvent::Resume { .. } | PolicyEvent::Heartbeat { .. } => {}
+                PolicyEvent::Snapshot { .. } | PolicyEvent::Resume { .. } | PolicyEvent::Heartbeat { .. } | PolicyEvent::Recall { .. } => {}
             }
         }
     }

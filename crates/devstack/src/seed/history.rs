@@ -126,6 +126,7 @@ impl History {
                     histogram: histogram.into_iter().collect(),
                 })
                 .collect(),
+            run: None,
         }
     }
 }

@@ -130,11 +130,16 @@ impl MockPortal {
         self.facts().elsewhere = units * 1_000_000;
     }
 
-    /// Loses all batches, as a restore from a backup does.
-    pub fn lose_usage(&self) {
+    /// Loses all batches, as a restore from a backup does. Returns the ledger's new epoch.
+    pub fn lose_usage(&self) -> Uuid {
         let mut facts = self.facts();
         facts.batches.clear();
         facts.ledger_epoch = Uuid::now_v7();
+        facts.ledger_epoch
+    }
+
+    pub fn last_exchange(&self) -> Option<LeaseExchange> {
+        self.facts().last_exchange.as_ref().map(|(exchange, _)| exchange.clone())
     }
 
     pub fn batches(&self) -> Vec<UsageBatch> {
@@ -223,7 +228,12 @@ async fn feed(shared: Arc<Shared>, position: Position, sender: tokio::sync::mpsc
             lines.push(event(&PolicyEvent::Synced { generation: Generation(newest) }));
             sent = newest;
         }
-        lines.push(event(&PolicyEvent::Heartbeat { generation: Generation(newest), now: SystemClock.now() }));
+        let ledger_epoch = shared.facts.lock().expect("no test panicked with it").ledger_epoch;
+        lines.push(event(&PolicyEvent::Heartbeat {
+            generation: Generation(newest),
+            now: SystemClock.now(),
+            ledger_epoch: Some(ledger_epoch),
+        }));
         // Lines do not end where pieces do.
         let text = lines.drain(..).collect::<String>();
         for piece in text.as_bytes().chunks(777) {
@@ -298,6 +308,7 @@ async fn leases(State(shared): State<Arc<Shared>>, Json(exchange): Json<LeaseExc
             limit: limit.into(),
             used: Micros(0),
             elsewhere: elsewhere.into(),
+            outstanding: Some((*out).into()),
             lasts_ms: 60_000,
         }
     });

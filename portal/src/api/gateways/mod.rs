@@ -9,15 +9,21 @@ use crate::{
 };
 
 mod create;
+mod grant;
+mod leases;
 mod list;
 mod revoke;
 mod rotate;
+mod write_off;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list::list_gateways, create::create_gateway))
         .routes(routes!(revoke::revoke_gateway))
         .routes(routes!(rotate::rotate_gateway))
+        .routes(routes!(leases::list_leases))
+        .routes(routes!(write_off::write_off_leases))
+        .routes(routes!(grant::grant_quota))
 }
 
 fn shown(gateway: Gateway, now: Timestamp) -> portal_api::Gateway {

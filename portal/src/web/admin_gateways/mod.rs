@@ -15,15 +15,17 @@ use serde::Deserialize;
 use super::{NO_STORE, belongs_on_form, call::UserCall, failure::Failure, form::Posted, no_error, shell::Shell};
 use crate::{
     app::App,
-    error::{Error, Result},
+    entitlements::{self, WriteOff, WrittenOff},
+    error::{Error, Kind, Result},
     gateways::{self, CreateGateway, Issued},
+    identity::Permission,
     policy,
     usage::streams,
 };
 
 mod view;
 
-use view::{GatewayView, IngestView};
+use view::{GatewayView, IngestView, LeasesView};
 
 const INDEX: &str = "/admin/gateways";
 
@@ -36,6 +38,7 @@ pub fn routes() -> Router<App> {
         .route("/admin/gateways/{gateway}", get(show))
         .route("/admin/gateways/{gateway}/rotate", post(rotate))
         .route("/admin/gateways/{gateway}/revoke", post(revoke))
+        .route("/admin/gateways/{gateway}/write-off", post(write_off))
 }
 
 /// What changes while the page is open.
@@ -98,7 +101,7 @@ struct NewGateway {
 }
 
 async fn new(mut call: UserCall) -> Result<Html<String>, Failure> {
-    call.actor.require(crate::identity::Permission::Operate)?;
+    call.actor.require(Permission::Operate)?;
     let shell = call.shell("Register a gateway", "admin-gateways").await?;
     Ok(Html(New { shell, input: NewGateway::default(), error: no_error() }.render()?))
 }
@@ -159,6 +162,7 @@ async fn answer_issued(mut call: UserCall, issued: Issued, title: &'static str) 
 struct Show {
     shell: Shell,
     gateway: GatewayView,
+    leases: Vec<LeasesView>,
     ingest: IngestView,
 }
 
@@ -173,8 +177,9 @@ async fn show(mut call: UserCall, Path(id): Path<GatewayId>) -> Result<Html<Stri
     own.retain(|stream| stream.gateway == id);
     let nothing = streams::Unattributed { rows: 0, reasons: Vec::new() };
     let ingest = IngestView::new(&own, nothing, std::slice::from_ref(&gateway), call.now);
+    let leases = entitlements::leases_of(&mut call.tx, &call.actor, id, call.now).await?.iter().map(LeasesView::new).collect();
     let shell = call.shell(gateway.name.clone(), "admin-gateways").await?;
-    Ok(Html(Show { shell, gateway: GatewayView::new(gateway, scope, newest, call.now), ingest }.render()?))
+    Ok(Html(Show { shell, gateway: GatewayView::new(gateway, scope, newest, call.now), leases, ingest }.render()?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -227,6 +232,42 @@ async fn revoke_from(call: &mut UserCall, id: GatewayId, input: &Confirmed) -> R
     }
     gateways::revoke(&mut call.tx, &call.actor, id, call.now).await?;
     Ok(gateway.name)
+}
+
+/// The form of a write-off.
+#[derive(Debug, Deserialize)]
+struct WriteOffForm {
+    #[serde(default)]
+    journal: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    confirm: String,
+}
+
+async fn write_off(Path(id): Path<GatewayId>, Posted(mut call, input): Posted<UserCall, WriteOffForm>) -> Result<Response, Failure> {
+    let page = format!("{INDEX}/{id}");
+    match write_off_from(&mut call, id, &input).await {
+        Ok(written) => {
+            let text = format!("{} units of {} quotas are free again.", written.units, written.quotas);
+            Ok(call.commit_and_go(&page, "success", text).await?.into_response())
+        }
+        Err(error) if error.kind == Kind::Conflict => {
+            let text = error.public.to_string();
+            Ok(call.commit_and_go(&page, "error", text).await?.into_response())
+        }
+        Err(error) => back_with(call, &page, error).await,
+    }
+}
+
+async fn write_off_from(call: &mut UserCall, id: GatewayId, input: &WriteOffForm) -> Result<WrittenOff> {
+    call.actor.require(Permission::Operate)?;
+    if input.confirm != "yes" {
+        return Err(Error::invalid("confirm", "Tick the box to confirm."));
+    }
+    let journal = input.journal.parse().map_err(|_| Error::invalid("journal", "This is not the id of a journal."))?;
+    let input = WriteOff { gateway: id, journal, reason: input.reason.clone() };
+    entitlements::write_off(&mut call.tx, &call.actor, &input, call.now).await
 }
 
 /// Back to a page, with what must be mended.

@@ -4,6 +4,7 @@ use calendar::Timestamp;
 use gateway_control::policy::Generation;
 
 use crate::{
+    entitlements::JournalLeases,
     gateways::{Gateway, Instance},
     usage::streams::{StreamStatus, Unattributed},
 };
@@ -99,6 +100,32 @@ impl InstanceView {
                 .map(|status| status.bad_entries.iter().map(|bad| (bad.entry.clone(), bad.reason.clone())).collect())
                 .unwrap_or_default(),
             alerts: status.map(|status| status.alerts.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// What a journal holds of hard quotas.
+#[derive(Debug, Clone)]
+pub(super) struct LeasesView {
+    pub journal: String,
+    pub quotas: usize,
+    pub live: String,
+    pub presumed_spent: String,
+    pub is_waited_for: bool,
+    /// There is something that only this journal can prove, and none of it is being spent.
+    pub can_be_written_off: bool,
+}
+
+impl LeasesView {
+    pub(super) fn new(leases: &JournalLeases) -> Self {
+        let is_due = leases.presumed_spent.0 > 0 || leases.is_waited_for;
+        Self {
+            journal: leases.journal.to_string(),
+            quotas: leases.quotas,
+            live: leases.live.to_string(),
+            presumed_spent: leases.presumed_spent.to_string(),
+            is_waited_for: leases.is_waited_for,
+            can_be_written_off: is_due && leases.live.is_zero(),
         }
     }
 }
