@@ -4,6 +4,7 @@
 mod admin;
 mod browser;
 mod isolation;
+mod leases;
 mod main_job;
 mod outage;
 mod up;

@@ -6,6 +6,7 @@
 
 pub mod demo_api;
 pub mod gateway_credential;
+pub mod replica;
 pub mod seed;
 pub mod stack;
 

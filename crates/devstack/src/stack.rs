@@ -26,7 +26,7 @@ use crate::{
 /// How often a process that starts is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 const READY_PATIENCE: Duration = Duration::from_secs(60);
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to start, and where.
 #[derive(Debug, Clone)]
@@ -175,6 +175,10 @@ impl Stack {
         format!("http://127.0.0.1:{}", self.ports.gateway_admin)
     }
 
+    pub(crate) fn data(&self) -> &DataDir {
+        &self.data
+    }
+
     /// Where everything is kept.
     pub fn data_dir(&self) -> &Path {
         self.data.root()
@@ -251,9 +255,18 @@ async fn start_portal(data: &DataDir, ports: Ports, database_url: &str) -> anyho
 }
 
 async fn start_gateway(data: &DataDir, ports: Ports, credential: &str) -> anyhow::Result<Process> {
+    start_gateway_process(data, "gateway", ports, gateway_environment(data, ports, credential)).await
+}
+
+pub(crate) async fn start_gateway_process(
+    data: &DataDir,
+    name: &'static str,
+    ports: Ports,
+    environment: Vec<(&'static str, String)>,
+) -> anyhow::Result<Process> {
     let mut command = Command::new(binary("metering-gateway")?);
-    command.envs(gateway_environment(data, ports, credential));
-    ready_or_stopped(Process::spawn("gateway", command, data.root())?, ports.gateway_admin).await
+    command.envs(environment);
+    ready_or_stopped(Process::spawn(name, command, data.root())?, ports.gateway_admin).await
 }
 
 async fn ready_or_stopped(mut process: Process, port: u16) -> anyhow::Result<Process> {
@@ -282,7 +295,7 @@ fn portal_environment(database_url: &str, ports: Ports) -> Vec<(&'static str, St
     ]
 }
 
-fn gateway_environment(data: &DataDir, ports: Ports, credential: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn gateway_environment(data: &DataDir, ports: Ports, credential: &str) -> Vec<(&'static str, String)> {
     vec![
         ("GATEWAY_LISTEN", format!("127.0.0.1:{}", ports.gateway)),
         ("GATEWAY_ADMIN_LISTEN", format!("127.0.0.1:{}", ports.gateway_admin)),
