@@ -16,26 +16,42 @@ const HEAD: &str = "# The gateway beside its peers\n\n\
     The job: find an API key among 10,000 in the product's key format, hold it to its own rate limit, count the call for it, say upstream who calls, forward over\n\
     kept connections. The gateway has everything on: key check and digest look-up, plan check, GCRA of the key, hard quota of the subscription by leases from a (mock)\n\
     portal, a journal record, metrics, `RateLimit` fields, trace context; and its process ships its usage meanwhile. `relay` parses nothing: it is the floor.\n\n\
-    Machines differ and are shared: quote ratios. *CPU* is the proxy process's own user and system time a request, and moves least with noisy neighbours.\n";
+    Machines differ and are shared: quote ratios. *CPU* is the proxy process's own user and system time a request, and moves least with noisy neighbours.\n\
+    Ratios of throughput count only where every core of a proxy was busy.\n";
 
 /// Writes the page from what the measurements kept.
 ///
 /// # Errors
-/// When a result is missing, or the disk refuses.
+/// When a result cannot be read, or the disk refuses.
 pub fn write(results: &Path, page: &Path) -> anyhow::Result<()> {
     let mut text = HEAD.to_owned();
-    let peers = peers(&mut text, &read(results, "peers")?);
-    parts(&mut text, &read(results, "journal")?, &read(results, "hot-key")?);
-    scale(&mut text, &read(results, "scale")?);
-    idle(&mut text, &read(results, "idle")?);
-    peers?;
+    if let Some(found) = read(results, "peers", &mut text)? {
+        peers(&mut text, &found)?;
+    }
+    if let Some(found) = read(results, "journal", &mut text)? {
+        journal(&mut text, &found);
+    }
+    if let Some(found) = read(results, "hot-key", &mut text)? {
+        hot_key(&mut text, &found);
+    }
+    if let Some(found) = read(results, "scale", &mut text)? {
+        scale(&mut text, &found);
+    }
+    if let Some(found) = read(results, "idle", &mut text)? {
+        idle(&mut text, &found);
+    }
     fs::write(page, text).with_context(|| format!("cannot write {}", page.display()))
 }
 
-fn read<T: DeserializeOwned>(results: &Path, name: &str) -> anyhow::Result<T> {
+/// What a measurement kept. One that was not made is named on the page.
+fn read<T: DeserializeOwned>(results: &Path, name: &str, text: &mut String) -> anyhow::Result<Option<T>> {
     let path = results.join(name).with_extension("json");
-    let json = fs::read_to_string(&path).with_context(|| format!("{} is missing: run the measurement", path.display()))?;
-    Ok(serde_json::from_str(&json)?)
+    if !fs::exists(&path)? {
+        line(text, &format!("\nNot measured in this run: `loadtest {name}`."));
+        return Ok(None);
+    }
+    let json = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(serde_json::from_str(&json)?))
 }
 
 fn peers(text: &mut String, peers: &Peers) -> anyhow::Result<()> {
@@ -43,7 +59,7 @@ fn peers(text: &mut String, peers: &Peers) -> anyhow::Result<()> {
     let (relay, haproxy, gateway) = (find("relay")?, find("haproxy")?, find("gateway")?);
     let mut rows: Vec<_> = peers.rows.iter().collect();
     rows.sort_by(|one, other| one.cpu_micros.total_cmp(&other.cpu_micros));
-    line(text, "## Peers\n");
+    line(text, "\n## Peers\n");
     line(
         text,
         &format!(
@@ -71,18 +87,22 @@ fn peers(text: &mut String, peers: &Peers) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parts(text: &mut String, journal: &JournalCost, hot: &HotKey) {
-    line(text, "\n## The journal, and one hot key\n");
+fn journal(text: &mut String, journal: &JournalCost) {
+    line(text, "\n## The journal\n");
     let cost = journal.on_cpu_micros - journal.off_cpu_micros;
     line(
         text,
         &format!(
-            "Journal on and full (calls served without records), in turns: {:.1} and {:.1} µs a request. Recording, sealing, folding and shipping cost {cost:.1} µs, {:.0} %.\n",
+            "Journal on and full (calls served without records), in turns: {:.1} and {:.1} µs a request. Recording, sealing, folding and shipping cost {cost:.1} µs, {:.0} %.",
             journal.on_cpu_micros,
             journal.off_cpu_micros,
             cost / journal.on_cpu_micros * 100.0
         ),
     );
+}
+
+fn hot_key(text: &mut String, hot: &HotKey) {
+    line(text, "\n## One hot key\n");
     let share = hot.hot_per_second / hot.spread_per_second * 100.0;
     line(
         text,
