@@ -45,8 +45,7 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
     while let Some(segment) = segments.next() {
         match segment {
             "" if segments.peek().is_some() => return Err(PathError::EmptySegment),
-            // Some servers take what follows a semicolon for parameters of the segment.
-            _ if matches!(segment.split(';').next(), Some("." | "..")) => return Err(PathError::Dot),
+            _ if matches!(before_parameters(segment), "." | "..") => return Err(PathError::Dot),
             _ if segment.contains('\\') => return Err(PathError::Slash),
             _ => (),
         }
@@ -95,11 +94,17 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
     Ok(out)
 }
 
+/// A segment without what some servers take for its parameters: everything after a semicolon, which may be encoded.
+fn before_parameters(segment: &str) -> &str {
+    let name = segment.split(';').next().unwrap_or_default();
+    name.split("%3B").next().unwrap_or_default()
+}
+
 /// Whether the two digits after an encoded percent sign would, decoded once more, give what a path must not have: some servers decode twice.
 fn hides(rest: &[u8]) -> bool {
     let mut byte = [0];
     rest.get(..2).is_some_and(|digits| {
-        hex::decode_to_slice(digits, &mut byte).is_ok() && matches!(byte[0], b'/' | b'\\' | b'.' | b'%' | 0..=0x1f | 0x7f)
+        hex::decode_to_slice(digits, &mut byte).is_ok() && matches!(byte[0], b'/' | b'\\' | b'.' | b';' | b'%' | 0..=0x1f | 0x7f)
     })
 }
 
@@ -152,6 +157,8 @@ mod tests {
             ("/a%25%32fb", PathError::Twice),
             ("/a%2500", PathError::Twice),
             ("/..;/b", PathError::Dot),
+            ("/..%3b/b", PathError::Dot),
+            ("/..%253bx/b", PathError::Twice),
             ("/.;x=1/b", PathError::Dot),
             ("*", PathError::NotAPath),
             ("", PathError::NotAPath),

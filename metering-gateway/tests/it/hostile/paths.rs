@@ -26,6 +26,7 @@ async fn what_could_leave_its_route_is_refused() {
         format!("{any}/a%5cb"),
         format!("{any}/a\\b"),
         format!("{any}/..;/admin"),
+        format!("{any}/..%3b/admin"),
         format!("{any}/%252e%252e/admin"),
         format!("{any}/..%252fadmin"),
         format!("{any}/%25252e"),
