@@ -161,7 +161,7 @@ async fn feed(portal: Arc<Portal>, position: Position, sender: mpsc::Sender<Byte
         }
         owed %= beats_a_second;
         if beat.is_multiple_of(beats_a_second) {
-            lines.push(&PolicyEvent::Heartbeat { generation: Generation(generation), now: SystemClock.now() }).await?;
+            lines.push(&PolicyEvent::Heartbeat { generation: Generation(generation), now: SystemClock.now(), ledger_epoch: None }).await?;
         }
         if !lines.buffer.is_empty() {
             lines.flush().await?;
@@ -198,6 +198,7 @@ async fn leases(Json(exchange): Json<LeaseExchange>) -> Json<LeaseGrants> {
         limit: (LIMIT_UNITS * MICROUNITS_PER_UNIT).into(),
         used: Micros(0),
         elsewhere: Micros(0),
+        outstanding: None,
         lasts_ms: 600_000,
     });
     Json(LeaseGrants { ledger_epoch: EPOCH, exchange: exchange.exchange, grants: grants.collect() })
