@@ -6,7 +6,7 @@
 use std::{
     cell::Cell,
     future::{Future as _, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -160,9 +160,9 @@ fn builder() -> client::Builder {
 }
 
 async fn drive<T: AsyncRead + AsyncWrite + Unpin>(connection: client::Connection<T>, state: Rc<State>, ended: Rc<Open>) {
-    let mut connection = pin!(connection);
+    let mut connection = connection;
     let driving = poll_fn(|cx| {
-        let polled = connection.as_mut().poll(cx);
+        let polled = Pin::new(&mut connection).poll(cx);
         let max_streams = match connection.max_concurrent_send_streams() {
             NOT_SAID => FIRST_STREAMS,
             said => said.min(MAX_STREAMS),
@@ -184,6 +184,8 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(connection: client::Connection
         () = forsaken => tracing::debug!("an upstream did not take the goodbye of a connection"),
     }
     state.closed.set(true);
+    // Another may be opened only when this one is closed.
+    drop(connection);
     drop(ended);
     (state.changed)();
 }

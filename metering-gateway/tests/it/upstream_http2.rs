@@ -133,6 +133,18 @@ async fn an_answer_of_a_head_alone_is_whole() {
 }
 
 #[tokio::test]
+async fn an_answer_that_lacks_announced_bytes_is_not_whole() {
+    let (stage, _upstream) = stage(100).await;
+    let answer = stage.get("/weather/v1/any/short").send().await;
+    let body = match answer {
+        Ok(answer) => answer.bytes().await,
+        Err(error) => Err(error),
+    };
+    body.expect_err("a body that ends early is an error");
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn no_connection_gets_more_streams_than_its_peer_allows() {
     let (stage, upstream) = stage(2).await;
     // The first call lets the gateway learn what is allowed.

@@ -138,6 +138,14 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             seen.resets.fetch_add(usize::from(reset.is_ok()), SeqCst);
             drop(body);
         }
+        "short" => {
+            let (head, _) = Response::builder().header("content-length", "1000").body(()).expect("a head").into_parts();
+            let mut stream = respond.send_response(Response::from_parts(head, ()), false).expect("a head is sent");
+            stream.send_data(Bytes::from("not all"), false).expect("sent");
+            // A reset overtakes what has not been sent yet.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            stream.send_reset(Reason::NO_ERROR);
+        }
         "status" => {
             let (head, _) = Response::builder().status(204).header("grpc-status", "7").body(()).expect("a head").into_parts();
             respond.send_response(Response::from_parts(head, ()), true).expect("a head is sent");

@@ -41,8 +41,10 @@ pub const AT_ONCE: Manner = Manner::Answer(Duration::ZERO);
 pub struct Seen {
     pub connections: AtomicUsize,
     pub open: AtomicUsize,
-    pub peak_open: AtomicUsize,
     pub calls: AtomicUsize,
+    /// Calls that are being answered, and the most that ever were at once.
+    pub busy: AtomicUsize,
+    pub peak_busy: AtomicUsize,
     pub held: Semaphore,
     targets: Mutex<Vec<String>>,
     manner: Mutex<Manner>,
@@ -86,8 +88,9 @@ impl Member {
         let seen = Arc::new(Seen {
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            peak_open: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            peak_busy: AtomicUsize::new(0),
             held: Semaphore::new(0),
             targets: Mutex::default(),
             manner: Mutex::new(manner),
@@ -98,8 +101,7 @@ impl Member {
                 let seen = shared.clone();
                 tokio::spawn(async move {
                     seen.connections.fetch_add(1, SeqCst);
-                    let open = seen.open.fetch_add(1, SeqCst) + 1;
-                    seen.peak_open.fetch_max(open, SeqCst);
+                    seen.open.fetch_add(1, SeqCst);
                     serve(stream, address, &seen).await;
                     seen.open.fetch_sub(1, SeqCst);
                 });
@@ -132,7 +134,10 @@ async fn serve(stream: TcpStream, address: SocketAddr, seen: &Seen) {
         let manner = *seen.manner.lock().expect("no panic");
         let status = match manner {
             Manner::Answer(after) => {
+                let busy = seen.busy.fetch_add(1, SeqCst) + 1;
+                seen.peak_busy.fetch_max(busy, SeqCst);
                 tokio::time::sleep(after).await;
+                seen.busy.fetch_sub(1, SeqCst);
                 200
             }
             Manner::Status(status) => status,
