@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use gateway_control::options::{ServiceOptions, UpstreamProtocol};
+use gateway_control::options::{RouteOptions, RouteTimeouts, ServiceOptions, UpstreamProtocol};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -257,6 +257,28 @@ async fn a_caller_that_leaves_resets_its_stream_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_call_that_runs_out_of_time_resets_its_stream_though_its_caller_goes_on() {
+    let upstream = http2::start(100).await;
+    let address = upstream.address;
+    let stage = Stage::with(
+        |world| {
+            speak_http2(world, &format!("http://{address}/base"));
+            let timeouts = RouteTimeouts { total_ms: Some(500), ..RouteTimeouts::default() };
+            world.route("/weather/v1/any/{*rest}").options = RouteOptions { timeouts, ..RouteOptions::default() }.stated();
+        },
+        |config| config.cores = Some(1),
+    )
+    .await;
+    let mut caller = caller(&stage).await;
+    let (answer, mut request) = caller.send_request(post(&stage, "/weather/v1/any/hang"), false).expect("sent");
+    request.send_data(Bytes::from("more will come"), false).expect("sent");
+    assert_eq!(soon(answer).await.expect("a head").status(), StatusCode::GATEWAY_TIMEOUT);
+    eventually("the upstream's stream is reset", async || (upstream.seen.resets.load(SeqCst) == 1).then_some(())).await;
+    drop(request);
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_caller_that_does_not_read_stops_its_own_answer_only() {
     let (stage, upstream) = stage(100).await;
     let mut callers = Vec::new();
@@ -274,6 +296,8 @@ async fn a_caller_that_does_not_read_stops_its_own_answer_only() {
     assert!(settled < 8 * 4 * 1024 * 1024, "{settled} bytes wait for callers that do not read");
     let echo = soon(stage.get("/weather/v1/any/echo").send()).await.expect("an answer");
     assert_eq!(echo.status(), StatusCode::OK);
+    // A head needs no window; a body does.
+    soon(echo.text()).await.expect("a whole answer");
     assert_eq!(upstream.seen.connections.load(SeqCst), 1, "all on one connection");
     stage.gateway.stop().await;
 }
