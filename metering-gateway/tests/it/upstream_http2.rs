@@ -109,9 +109,9 @@ async fn a_request_that_goes_on_does_not_time_out_but_a_silent_upstream_does() {
     let (stage, _upstream) = stage(100).await;
     let mut caller = caller(&stage).await;
     let (answer, mut request) = caller.send_request(post(&stage, "/weather/v1/any/echo"), false).expect("sent");
-    for _ in 0..3 {
-        // Longer in all than the upstream may take for its head.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..2 {
+        // Longer than the upstream may take for its head.
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
         request.send_data(Bytes::from("slow "), false).expect("sent");
     }
     request.send_data(Bytes::new(), true).expect("sent");
