@@ -7,7 +7,7 @@ use calendar::Timestamp;
 use gateway_control::policy::Generation;
 use serde::Serialize;
 
-use crate::{scrape, shared::Shared, status::Reporter};
+use crate::{listener::certificates::CertificateSeen, scrape, shared::Shared, status::Reporter, upstream::AddressSeen};
 
 /// What `/status` shows; described in `docs/OPERATIONS.md`.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,9 @@ struct Status {
     policy: PolicyStatus,
     journal: JournalStatus,
     leases: Vec<LeaseStatus>,
+    upstreams: Vec<AddressSeen>,
+    upstream_addresses: usize,
+    certificates: Vec<CertificateSeen>,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,6 +67,10 @@ struct LeaseStatus {
 
 /// The most leases that `/status` lists.
 const MAX_LEASES: usize = 100;
+/// The most addresses of upstreams that it lists, those that are left out or waited for first.
+const MAX_ADDRESSES: usize = 200;
+/// The most certificates that it lists, those that end first first.
+const MAX_CERTIFICATES: usize = 200;
 
 /// All that the admin port serves.
 pub fn router(shared: Arc<Shared>, reporter: Arc<Reporter>) -> Router {
@@ -80,6 +87,11 @@ async fn status(State((shared, reporter)): State<(Arc<Shared>, Arc<Reporter>)>) 
         limit: cell.limit().into(),
         used: cell.used().into(),
     });
+    let mut upstreams = shared.upstreams.health();
+    let upstream_addresses = upstreams.len();
+    upstreams.sort_by_key(|seen| seen.ejected_on_cores == 0 && seen.waiting == 0);
+    upstreams.truncate(MAX_ADDRESSES);
+    let certificates = shared.certificates.iter().flat_map(|certificates| certificates.seen()).take(MAX_CERTIFICATES);
     let (open_calls, upstream_connections) = shared.metrics.open();
     Json(Status {
         gateway: reporter.status(),
@@ -94,6 +106,9 @@ async fn status(State((shared, reporter)): State<(Arc<Shared>, Arc<Reporter>)>) 
         policy: policy(&shared),
         journal: journal(&shared),
         leases: leases.collect(),
+        upstreams,
+        upstream_addresses,
+        certificates: certificates.collect(),
     })
 }
 

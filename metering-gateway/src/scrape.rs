@@ -19,6 +19,9 @@ use crate::{
 /// Classes of status, as label values.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// The most certificates that are told of one by one.
+const MAX_CERTIFICATES: usize = 100;
+
 /// What a scrape reads.
 #[derive(Debug)]
 pub struct GatewayCollector(pub Arc<Shared>);
@@ -75,6 +78,7 @@ impl Collector for GatewayCollector {
         self.process(&mut scrape)?;
         self.calls(&mut scrape)?;
         self.control(&mut scrape)?;
+        self.upstreams(&mut scrape)?;
         self.certificates(&mut scrape)?;
         self.journal(&mut scrape)
     }
@@ -149,7 +153,35 @@ impl GatewayCollector {
             number(certificates.faults().len() as u64),
         )?;
         scrape.counter("tls_reloads", "Times that changed certificates came into force", certificates.reloads.load(Relaxed))?;
-        scrape.counter("tls_reload_failures", "Times that changed certificates could not be used", certificates.failures.load(Relaxed))
+        scrape.counter("tls_reload_failures", "Times that changed certificates could not be used", certificates.failures.load(Relaxed))?;
+        let help = "When a certificate, or what it is signed by, is no longer valid; of those that end first";
+        let mut family = scrape.0.encode_descriptor("certificate_expiry_timestamp_seconds", help, None, MetricType::Gauge)?;
+        let ends = certificates.seen().into_iter().filter_map(|seen| Some((seen.file, seen.expires_at?)));
+        for (file, at) in ends.take(MAX_CERTIFICATES) {
+            ConstGauge::new(at.micros() / 1_000_000).encode(family.encode_family(&[("file", file.to_string_lossy())])?)?;
+        }
+        Ok(())
+    }
+
+    /// Upstreams together: which of them it is stands in `/status`, because their addresses come and go.
+    fn upstreams(&self, scrape: &mut Scrape<'_>) -> std::fmt::Result {
+        let upstreams = &self.0.upstreams;
+        let (seen, troubles) = (upstreams.health(), &upstreams.troubles);
+        let left_out = seen.iter().filter(|address| address.ejected_on_cores > 0).count();
+        scrape.gauge("upstream_addresses", "Addresses of upstreams that are in use", number(seen.len() as u64))?;
+        scrape.gauge(
+            "upstream_addresses_left_out",
+            "Of those, addresses that a core leaves out after failures",
+            number(left_out as u64),
+        )?;
+        let waiting = seen.iter().map(|address| address.waiting).sum();
+        scrape.gauge("upstream_calls_waiting", "Calls that wait for a connection to an upstream", number(waiting))?;
+        let help = "Tries that got no answer, or were answered 502, 503 or 504";
+        scrape.counter("upstream_failures", help, troubles.failures.load(Relaxed))?;
+        scrape.counter("upstream_ejections", "Times that a core left an address out", troubles.ejections.load(Relaxed))?;
+        scrape.counter("upstream_retries", "Calls that were sent again after their connection broke", troubles.retries.load(Relaxed))?;
+        let help = "Calls that were not sent again because too many were";
+        scrape.counter("upstream_retries_refused", help, troubles.retries_refused.load(Relaxed))
     }
 
     fn control(&self, scrape: &mut Scrape<'_>) -> std::fmt::Result {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use calendar::Timestamp;
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -21,6 +22,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +70,21 @@ struct Pair {
 struct Loaded {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
+    /// When it, or what it is signed by, is no longer valid.
+    expires_at: Timestamp,
+}
+
+/// A pair of files, for operators.
+#[derive(Debug, Clone, Serialize)]
+pub struct CertificateSeen {
+    /// The file of the certificate.
+    pub file: PathBuf,
+    /// The hosts that it is for.
+    pub names: Vec<String>,
+    /// When it, or what it is signed by, is no longer valid; none where nothing usable was ever read of it.
+    pub expires_at: Option<Timestamp>,
+    /// Why the files cannot be used as they are now.
+    pub fault: Option<String>,
 }
 
 /// Certificates by name.
@@ -174,6 +191,20 @@ impl Certificates {
         read.faults.iter().cloned().chain(read.pairs.values().filter_map(|pair| pair.fault.clone())).collect()
     }
 
+    /// Each pair of files, those that end first first.
+    pub fn seen(&self) -> Vec<CertificateSeen> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = |(file, pair): (&PathBuf, &Pair)| CertificateSeen {
+            file: file.clone(),
+            names: pair.loaded.as_ref().map_or_else(Vec::new, |loaded| loaded.names.clone()),
+            expires_at: pair.loaded.as_ref().map(|loaded| loaded.expires_at),
+            fault: pair.fault.clone(),
+        };
+        let mut all: Vec<CertificateSeen> = read.pairs.iter().map(seen).collect();
+        all.sort_by(|a, b| (a.expires_at, &a.file).cmp(&(b.expires_at, &b.file)));
+        all
+    }
+
     /// How many certificates are in force.
     pub fn count(&self) -> usize {
         self.in_force.load().count
@@ -273,6 +304,18 @@ fn load(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Loaded, R
     let names = webpki::EndEntityCert::try_from(first).map_err(|error| format!("the certificate cannot be read: {error}"))?;
     let names = names.valid_dns_names().map(str::to_ascii_lowercase).collect();
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("the key is not PEM: {error}"))?;
+    let expires_at = expiry(&chain)?;
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| format!("certificate and key do not fit: {error}"))?;
-    Ok(Loaded { key: Arc::new(key), names })
+    Ok(Loaded { key: Arc::new(key), names, expires_at })
+}
+
+/// When the first of a chain ends.
+fn expiry(chain: &[CertificateDer<'static>]) -> Result<Timestamp, Reason> {
+    let end = |certificate: &CertificateDer<'static>| {
+        let (_, certificate) =
+            x509_parser::parse_x509_certificate(certificate).map_err(|error| format!("its validity cannot be read: {error}"))?;
+        Ok(Timestamp::from_seconds(certificate.validity().not_after.timestamp()))
+    };
+    let ends: Vec<Timestamp> = chain.iter().map(end).collect::<Result<_, Reason>>()?;
+    ends.into_iter().min().ok_or_else(|| "it holds no certificate in PEM form".to_owned())
 }

@@ -5,6 +5,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -132,7 +133,7 @@ struct Line<'a> {
     trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     span_id: Option<String>,
-    client: std::net::IpAddr,
+    client: IpAddr,
     protocol: String,
     scheme: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +158,10 @@ struct Line<'a> {
     mode: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_address: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_tries: Option<u32>,
     status: u16,
     answered_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,6 +204,8 @@ impl<'a> Line<'a> {
                 Mode::Test => "test",
             }),
             upstream: seen.upstream.as_ref().map(|upstream| upstream.authority.as_str()),
+            upstream_address: seen.way.address,
+            upstream_tries: Some(seen.way.tries).filter(|tries| *tries > 0),
             status: seen.status.unwrap_or(CLIENT_CLOSED),
             answered_by: match seen.answered_by {
                 AnsweredBy::Gateway => "gateway",

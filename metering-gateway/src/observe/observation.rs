@@ -24,6 +24,7 @@ use crate::{
         entries::{CompiledKey, CompiledRoute},
         services::Upstream,
     },
+    upstream::body::Way,
 };
 
 /// One call, as its request said, and what was seen of it. Nothing in it is redacted yet: it may hold a credential in its target.
@@ -68,6 +69,8 @@ pub struct Seen {
     pub subscription: Option<SubscriptionId>,
     /// Where it was sent.
     pub upstream: Option<Arc<Upstream>>,
+    /// Which of its addresses that was in the end, and in how many tries.
+    pub way: Way,
     /// When it was sent.
     pub sent_after: Option<Duration>,
     /// When the head of the upstream's answer, or the word that there is none, was there.
@@ -109,6 +112,7 @@ impl Call {
                 key: None,
                 subscription: None,
                 upstream: None,
+                way: Way::default(),
                 sent_after: None,
                 head_after: None,
                 upstream_status: None,
@@ -172,6 +176,11 @@ impl Observation {
             seen.upstream = Some(grant.upstream.clone());
             seen.sent_after = Some(at);
         });
+    }
+
+    /// It went to an address of the upstream.
+    pub fn went(&self, way: Way) {
+        self.see(|seen, _| seen.way = way);
     }
 
     /// The head of the upstream's answer is there.

@@ -221,6 +221,13 @@ impl Exporter {
             KeyValue::new("server.port", i64::from(upstream.port())),
             KeyValue::new("url.scheme", if upstream.group.tls.is_some() { "https" } else { "http" }),
         ];
+        if let Some(address) = seen.way.address {
+            attributes.push(KeyValue::new("network.peer.address", address.ip().to_string()));
+            attributes.push(KeyValue::new("network.peer.port", i64::from(address.port())));
+        }
+        if seen.way.tries > 1 {
+            attributes.push(KeyValue::new("http.request.resend_count", i64::from(seen.way.tries - 1)));
+        }
         attributes.extend(seen.upstream_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status))));
         let fault = seen
             .upstream_status

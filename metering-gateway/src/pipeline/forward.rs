@@ -105,7 +105,9 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     };
     let body = outgoing.body().source().clone();
     exchange.sent();
-    let sent = match exchange.unless_ended(deadline, upstream::send(&grant.group, &grant.upstream, outgoing, grant.patience)).await {
+    let sent = exchange.unless_ended(deadline, upstream::send(&grant.group, &grant.upstream, outgoing, grant.patience)).await;
+    exchange.went(body.way());
+    let sent = match sent {
         Ok(sent) => sent,
         Err(Ended::Stopped(stop)) => return Err(fail(&exchange, Failure::Stopped(stop))),
         Err(Ended::TimedOut) => return Err(fail(&exchange, Failure::DeadlineExceeded)),

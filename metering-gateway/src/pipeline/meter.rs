@@ -36,6 +36,7 @@ use crate::{
     metrics::Finished,
     observe::Observation,
     policy::entries::Source,
+    upstream::body::Way,
     usage::recorder::{self, Part},
 };
 
@@ -161,6 +162,11 @@ impl Exchange {
         if let Some(observed) = &state.observed {
             observed.sent(&state.permit.grant);
         }
+    }
+
+    /// The request went to an address of the upstream, or to none.
+    pub fn went(&self, way: Way) {
+        self.0.state.borrow().observed.iter().for_each(|observed| observed.went(way));
     }
 
     /// The head of the answer is known.

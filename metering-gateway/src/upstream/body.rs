@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -69,6 +70,16 @@ pub struct Source {
     waits: Cell<bool>,
     /// When a piece was last passed on.
     passed_on: Cell<Option<Instant>>,
+    way: Cell<Way>,
+}
+
+/// Where a request went, for those who tell of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Way {
+    /// The address of the last try; none if there was no connection.
+    pub address: Option<SocketAddr>,
+    /// How many tries there were.
+    pub tries: u32,
 }
 
 #[derive(Debug)]
@@ -109,6 +120,7 @@ impl RequestBody {
             try_number: Cell::new(0),
             waits: Cell::new(false),
             passed_on: Cell::new(None),
+            way: Cell::default(),
         };
         Self { source: Rc::new(source), try_number: 0 }
     }
@@ -120,6 +132,16 @@ impl RequestBody {
 }
 
 impl Source {
+    /// A try begins, on a connection to an address.
+    pub fn goes_to(&self, address: SocketAddr) {
+        self.way.set(Way { address: Some(address), tries: self.way.get().tries + 1 });
+    }
+
+    /// Where the request went.
+    pub fn way(&self) -> Way {
+        self.way.get()
+    }
+
     /// What went wrong with the body, if anything.
     pub fn fault(&self) -> BodyFault {
         self.fault.get()

@@ -20,11 +20,13 @@ pub struct RetryBudget {
     pub retries: Cell<u64>,
     /// Retries that there was no budget for.
     pub refused: Cell<u64>,
+    /// Both, when they were last told of.
+    told: Cell<(u64, u64)>,
 }
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self { saved: Cell::new(QUIET_MAX), retries: Cell::default(), refused: Cell::default() }
+        Self { saved: Cell::new(QUIET_MAX), retries: Cell::default(), refused: Cell::default(), told: Cell::default() }
     }
 }
 
@@ -38,6 +40,13 @@ impl RetryBudget {
     /// A second has passed.
     pub fn tick(&self) {
         self.saved.set(self.saved.get().max(QUIET_MAX));
+    }
+
+    /// Retries that were made and refused since this was last asked.
+    pub fn untold(&self) -> (u64, u64) {
+        let now = (self.retries.get(), self.refused.get());
+        let before = self.told.replace(now);
+        (now.0 - before.0, now.1 - before.1)
     }
 
     /// Takes a retry, if there is one.

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
@@ -192,6 +193,8 @@ impl Group {
     pub fn failed(&self, address: &Rc<Address>) {
         let now = Instant::now();
         let in_row = address.health.failed(now);
+        let troubles = &self.recipe.clockwork.upstreams.troubles;
+        troubles.failures.fetch_add(1, Relaxed);
         if self.eject_after == 0 || in_row < self.eject_after {
             return;
         }
@@ -202,6 +205,7 @@ impl Group {
         if is_out(address) || remaining <= floor {
             return;
         }
+        troubles.ejections.fetch_add(1, Relaxed);
         let time = address.health.eject(self.ejection_time, self.eject_after, now);
         tracing::warn!(address = %address.socket, failures = in_row, ?time, "an address of an upstream is left out for a while");
     }
@@ -209,6 +213,10 @@ impl Group {
     /// The core's timer, once a second. Returns whether the group is still of use.
     pub fn tick(&self) -> bool {
         self.budget.tick();
+        let (retries, refused) = self.budget.untold();
+        let troubles = &self.recipe.clockwork.upstreams.troubles;
+        troubles.retries.fetch_add(retries, Relaxed);
+        troubles.retries_refused.fetch_add(refused, Relaxed);
         if self.names.borrow().iter().any(|name| name.known.has_changed().unwrap_or(false)) {
             self.refresh();
         }

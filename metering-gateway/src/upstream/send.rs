@@ -87,6 +87,7 @@ pub async fn send(
     let mut body = Some(body);
     loop {
         let (busy, carrier) = sending.connect().await?;
+        sending.source.goes_to(busy.address().socket);
         let this_body = match body.take() {
             Some(body) => body,
             // Who sends again has made sure of it.

@@ -1,6 +1,6 @@
 //! What the cores share of the upstreams: settings, names, bounds, and what each core has seen.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +11,19 @@ use super::{
     settings::UpstreamConfig,
     tls::TlsConfigs,
 };
+
+/// What went wrong with all upstreams, since the start. Unlike what is told of each address these never go back, whatever upstreams come and go.
+#[derive(Debug, Default)]
+pub struct Troubles {
+    /// Calls that failed, or were answered 502, 503 or 504.
+    pub failures: AtomicU64,
+    /// Times that a core left an address out.
+    pub ejections: AtomicU64,
+    /// Calls that were sent again after their connection broke; told once a second.
+    pub retries: AtomicU64,
+    /// Calls that were not sent again because too many were; told once a second.
+    pub retries_refused: AtomicU64,
+}
 
 /// What the cores share of the upstreams.
 #[derive(Debug)]
@@ -23,13 +36,22 @@ pub struct Upstreams {
     pub names: Names,
     /// How many connections there may be, and how many calls may wait for one.
     pub limits: AllLimits,
+    /// What went wrong.
+    pub troubles: Troubles,
     seen: Mutex<Vec<Vec<AddressSeen>>>,
 }
 
 impl Upstreams {
     /// Knows nothing yet.
     pub fn new(config: UpstreamConfig, tls: TlsConfigs) -> Arc<Self> {
-        Arc::new(Self { config, tls, names: Names::default(), limits: AllLimits::default(), seen: Mutex::default() })
+        Arc::new(Self {
+            config,
+            tls,
+            names: Names::default(),
+            limits: AllLimits::default(),
+            troubles: Troubles::default(),
+            seen: Mutex::default(),
+        })
     }
 
     /// Resolves names until it is told to stop.

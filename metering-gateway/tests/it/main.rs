@@ -13,6 +13,7 @@ mod observe;
 mod protocols;
 mod quota;
 mod routes;
+mod seeing;
 mod streaming;
 mod timeouts;
 mod tls;

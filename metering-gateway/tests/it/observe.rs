@@ -104,6 +104,9 @@ async fn a_call_makes_a_span_and_one_for_the_request_to_the_upstream() {
     }
     assert_eq!(attribute(&client, "http.response.status_code").as_deref(), Some("200"));
     assert!(attribute(&client, "server.port").is_some() && attribute(&client, "error.type").is_none());
+    assert_eq!(attribute(&client, "network.peer.address").as_deref(), Some("127.0.0.1"));
+    assert_eq!(attribute(&client, "network.peer.port"), attribute(&client, "server.port"));
+    assert_eq!(attribute(&client, "http.request.resend_count"), None, "it was sent once");
     assert!(server.start_time_unix_nano <= client.start_time_unix_nano && client.end_time_unix_nano <= server.end_time_unix_nano);
     stage.gateway.stop().await;
 }
@@ -316,7 +319,7 @@ async fn the_status_tells_how_the_gateway_is() {
 }
 
 /// `promtool check metrics` has nothing to say.
-fn check_metrics(metrics: &str) {
+pub fn check_metrics(metrics: &str) {
     let promtool =
         Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut promtool = promtool.expect("promtool, of the Debian package `prometheus`; `scripts/setup test` installs it");
