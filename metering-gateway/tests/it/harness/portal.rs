@@ -58,6 +58,8 @@ struct Facts {
     ledger_epoch: Uuid,
     limits: HashMap<MeterId, i64>,
     granted: HashMap<QuotaSlot, i64>,
+    /// What of it is out to a run of the gateway.
+    out_to_runs: HashMap<(QuotaSlot, u64), i64>,
     last_exchange: Option<(LeaseExchange, LeaseGrants)>,
     elsewhere: i64,
     status: Option<GatewayStatus>,
@@ -295,13 +297,20 @@ async fn leases(State(shared): State<Arc<Shared>>, Json(exchange): Json<LeaseExc
             return StatusCode::CONFLICT.into_response();
         }
     }
+    let facts = &mut *facts;
     let grants = exchange.slots.iter().map(|want| {
         let limit = facts.limits.get(&want.slot.meter).copied().expect("a quota that the test has set");
         let elsewhere = facts.elsewhere;
         let out = facts.granted.entry(want.slot).or_default();
-        *out -= want.give_back.clamped();
+        let run = exchange.run.as_ref().expect("the gateway says which run it is").number;
+        let out_to_run = facts.out_to_runs.entry((want.slot, run)).or_default();
+        // As the ledger does: what the gateway says that it received counts, so that a grant whose answer it never heard is not out.
+        let declared = want.declared.expect("the gateway declares its totals");
+        let held_or_spent = declared.granted.clamped() - declared.given_back.clamped();
+        *out += held_or_spent - *out_to_run;
         let granted = want.want.clamped().min(limit - *out - elsewhere).max(0);
         *out += granted;
+        *out_to_run = held_or_spent + granted;
         LeaseGrant {
             slot: want.slot,
             granted: granted.into(),
