@@ -1,5 +1,6 @@
 //! Load tests: the gateway beside its peers, and at scale. `make bench-peers` runs them all and writes `benches/README.md`.
 
+mod attack;
 mod gateway;
 mod load;
 mod parts;
@@ -48,6 +49,8 @@ enum What {
     Scale,
     /// Memory of idle connections.
     Idle,
+    /// A million wrong keys a minute, and one namespace at full blast: what others feel.
+    Attack,
     /// Everything, then the report.
     All,
     /// Writes what was found into a page.
@@ -83,12 +86,14 @@ fn main() -> anyhow::Result<()> {
         What::HotKey => bench.hot_key(),
         What::Scale => bench.scale(),
         What::Idle => bench.idle(),
+        What::Attack => bench.attack(),
         What::All => {
             bench.peers()?;
             bench.journal()?;
             bench.hot_key()?;
             bench.scale()?;
             bench.idle()?;
+            bench.attack()?;
             report::write(&bench.results, Path::new("benches/README.md"))
         }
         What::Report { page } => report::write(&bench.results, &page),

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 
 use crate::{
+    attack::Attack,
+    load::Latencies,
     parts::{HotKey, Idle, JournalCost},
     runs::Peers,
     scale::Scale,
@@ -39,6 +41,9 @@ pub fn write(results: &Path, page: &Path) -> anyhow::Result<()> {
     }
     if let Some(found) = read(results, "idle", &mut text)? {
         idle(&mut text, &found);
+    }
+    if let Some(found) = read(results, "attack", &mut text)? {
+        attack(&mut text, &found);
     }
     fs::write(page, text).with_context(|| format!("cannot write {}", page.display()))
 }
@@ -142,6 +147,25 @@ fn idle(text: &mut String, idle: &Idle) {
     line(text, "\n## Idle connections\n");
     let rows: Vec<_> = idle.rows.iter().map(|(name, bytes)| format!("{name} {:.1} KiB", *bytes as f64 / 1024.0)).collect();
     line(text, &format!("Resident memory of each of {} connections that rest after one call: {}.", idle.connections, rows.join(", ")));
+}
+
+fn attack(text: &mut String, attack: &Attack) {
+    line(text, "\n## Attacks\n");
+    let (each, grown) = (attack.wrong_cpu_micros, attack.wrong_grown as f64 / f64::from(1 << 20));
+    line(
+        text,
+        &format!(
+            "What others feel who make {} calls a second on the same core, in microseconds. A wrong key, well-formed and each another one, costs {each:.1} µs; memory\n\
+             grew by {grown:.1} MiB meanwhile. The namespace at full blast calls over 64 connections as fast as it is answered, within its limits, on the one core.\n",
+            attack.others_per_second
+        ),
+    );
+    line(text, "| meanwhile | p50 | p99 | p99.9 |\n|---|---|---|---|");
+    let mut row = |what: &str, felt: &Latencies| line(text, &format!("| {what} | {} | {} | {} |", felt.p50, felt.p99, felt.p999));
+    row("nothing else", &attack.alone);
+    let keys = format!("{:.0} wrong keys a second ({:.2} million a minute)", attack.wrong_per_second, attack.wrong_per_second * 60.0 / 1e6);
+    row(&keys, &attack.with_wrong_keys);
+    row(&format!("one other namespace at full blast, {:.0} calls a second", attack.blast_per_second), &attack.with_blast);
 }
 
 fn line(text: &mut String, line: &str) {
