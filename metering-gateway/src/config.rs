@@ -61,7 +61,8 @@ pub struct Config {
     /// The most calls that are open at once, WebSockets and streams included; each core has its part. Further ones are answered with 503.
     #[arg(long, env = "GATEWAY_MAX_OPEN_CALLS", default_value_t = 50_000)]
     pub max_open_calls: usize,
-    /// How much of that one namespace may have, in percent, so that the others are always served.
+    /// How much of the open calls and of the connections one namespace may have, in percent, so that the others are always served. Calls beyond it are
+    /// answered with 503; connections beyond it are closed after each answer.
     #[arg(long, env = "GATEWAY_NAMESPACE_SHARE_PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub namespace_share_percent: u8,
     /// How long a connection may take to send the head of a request.

@@ -145,10 +145,11 @@ where
         let call = conduct.begin();
         asked.set(Some(request.version()));
         let (core, peer, last) = (core.clone(), peer.clone(), last.clone());
+        let surplus = peer.clone();
         async move {
             let version = request.version();
             let mut answer = pipeline::handle(core, peer, request).await;
-            if last.get() && version <= Version::HTTP_11 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if (last.get() || surplus.is_surplus()) && version <= Version::HTTP_11 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer.map(|body| WatchedBody::new(body, call)))
@@ -160,6 +161,8 @@ where
     // The bound on a head starts with the protocol, which a caller that sends nothing never chooses.
     let mut patience = std::pin::pin!(tokio::time::sleep(config.head_timeout));
     let mut rested = false;
+    // Whether the connection was told to go because its namespace has too many.
+    let mut told = false;
     let ended = loop {
         tokio::select! {
             biased;
@@ -180,9 +183,13 @@ where
                 tracing::debug!("a connection was closed because most of its calls were cancelled");
                 break Ok(());
             }
-            () = peer.was_cut() => {
-                tracing::debug!("a connection was closed because its caller does not read that its call was ended");
-                break Ok(());
+            at_once = peer.was_cut(told) => {
+                if at_once {
+                    tracing::debug!("a connection was closed because its caller does not read that its call was ended");
+                    break Ok(());
+                }
+                told = true;
+                connection.as_mut().graceful_shutdown();
             }
             order = notice.next() => {
                 last.set(true);

@@ -49,7 +49,7 @@ impl Core {
     /// Sets a core up.
     pub fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>, writer: StreamWriter, id_base: u64) -> Rc<Self> {
         let config = &shared.config;
-        let places = Places::new(config.max_open_calls, config.core_count(), config.namespace_share_percent);
+        let places = Places::new(config.max_open_calls, config.max_connections, config.core_count(), config.namespace_share_percent);
         let index = RefCell::new(Rc::new(HeldIndex(shared.policy.index().load_full())));
         Rc::new(Self {
             metrics,

@@ -23,7 +23,7 @@ use crate::{
     Config, admin,
     core::Core,
     limits::exchange::LeaseExchanger,
-    listener::certificates::Certificates,
+    listener::{certificates::Certificates, spread::Spread},
     metrics::Metrics,
     observe::{Observer, spans::Exporter},
     policy::{PolicyInForce, sync::PolicySync},
@@ -195,7 +195,8 @@ fn bind(given: Option<TcpListener>, address: SocketAddr, cores: usize) -> io::Re
 
 fn doors(plain: Vec<TcpListener>, secured: Vec<TcpListener>, tls: Option<&Arc<ServerConfig>>) -> Vec<Doors> {
     let mut secured = secured.into_iter();
-    plain.into_iter().map(|plain| Doors { plain, tls: secured.next().zip(tls.cloned()) }).collect()
+    let parts = Spread::over(plain.len());
+    plain.into_iter().zip(parts).map(|(plain, part)| Doors { plain, tls: secured.next().zip(tls.cloned()), part }).collect()
 }
 
 fn open_journal(config: &Config, clock: &dyn Clock) -> anyhow::Result<Opened> {

@@ -105,6 +105,7 @@ pub struct CoreMetrics {
     pub(crate) unbilled: AtomicU64,
     pub(crate) lost_records: AtomicU64,
     pub(crate) refused_connections: AtomicU64,
+    pub(crate) surplus_connections: AtomicU64,
     pub(crate) unknown_keys: AtomicU64,
     /// Connections of callers that are open.
     pub connections: AtomicI64,
@@ -164,6 +165,11 @@ impl CoreMetrics {
         self.refused_connections.fetch_add(1, Relaxed);
     }
 
+    /// A connection is closed after its answer because its namespace has too many.
+    pub fn surplus_connection(&self) {
+        self.surplus_connections.fetch_add(1, Relaxed);
+    }
+
     /// A key of the right form was looked up and not found.
     pub fn unknown_key(&self) {
         self.unknown_keys.fetch_add(1, Relaxed);
@@ -209,6 +215,11 @@ impl Metrics {
     /// Connections of callers that are open.
     pub fn connections(&self) -> i64 {
         self.sum_gauge(|core| &core.connections)
+    }
+
+    /// The same, of each core.
+    pub fn connections_of_cores(&self) -> Vec<i64> {
+        self.cores.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|core| core.connections.load(Relaxed)).collect()
     }
 
     pub(crate) fn sum(&self, counter: impl Fn(&CoreMetrics) -> &AtomicU64) -> u64 {

@@ -135,11 +135,21 @@ impl GatewayCollector {
             metrics.sum(|core| &core.refused_connections),
         )?;
         scrape.counter(
+            "surplus_connections",
+            "Connections closed after an answer because their namespace has too many",
+            metrics.sum(|core| &core.surplus_connections),
+        )?;
+        scrape.counter(
             "unknown_keys",
             "Keys that were looked up and not found; garbage is not looked up",
             metrics.sum(|core| &core.unknown_keys),
         )?;
         scrape.gauge("connections", "Open connections of callers", metrics.connections())?;
+        let help = "Of those, the connections of each core";
+        let mut family = scrape.0.encode_descriptor("core_connections", help, None, MetricType::Gauge)?;
+        for (core, open) in metrics.connections_of_cores().into_iter().enumerate() {
+            ConstGauge::new(open).encode(family.encode_family(&[("core", core)])?)?;
+        }
         scrape.gauge("open_calls", "Calls that are admitted and have not ended", metrics.sum_gauge(|core| &core.open_exchanges))?;
         scrape.gauge("upstream_connections", "Open connections to upstreams", metrics.sum_gauge(|core| &core.upstream_connections))
     }

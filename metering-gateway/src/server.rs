@@ -11,7 +11,7 @@ use std::{
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +21,7 @@ use crate::{
     connection::{self, Connected},
     core::Core,
     drain::{self, Drain, HANDSHAKE_GRACE, IDLE_GRACE, Phase},
+    listener::spread::{Handed, Part, Place, Spread},
     pipeline::meter::Stop,
 };
 
@@ -72,12 +73,15 @@ pub struct Doors {
     pub plain: StdListener,
     /// HTTP over TLS, and what secures it.
     pub tls: Option<(StdListener, Arc<ServerConfig>)>,
+    /// How connections are spread over the cores.
+    pub part: Part,
 }
 
 /// The same, on the core's runtime.
 struct OpenDoors {
     plain: TcpListener,
     tls: Option<(TcpListener, TlsAcceptor)>,
+    part: Part,
 }
 
 impl OpenDoors {
@@ -87,22 +91,38 @@ impl OpenDoors {
             TcpListener::from_std(listener)
         };
         let secured = |(tls, config)| Ok::<_, io::Error>((listener(tls)?, TlsAcceptor::from(config)));
-        Ok(Self { plain: listener(doors.plain)?, tls: doors.tls.map(secured).transpose()? })
+        Ok(Self { plain: listener(doors.plain)?, tls: doors.tls.map(secured).transpose()?, part: doors.part })
     }
 
     /// Accepts until `end`.
-    async fn accept(&self, core: &Rc<Core>, drain: &Drain, end: impl Future<Output = ()>) {
+    async fn accept(&mut self, core: &Rc<Core>, drain: &Drain, end: impl Future<Output = ()>) {
+        let Part { spread, inbox, number } = &mut self.part;
+        let here = Here { spread, number: *number };
         let secured = async {
             match &self.tls {
-                Some((listener, acceptor)) => accept(core, listener, Some(acceptor), drain).await,
+                Some((listener, acceptor)) => accept(core, listener, Some(acceptor), drain, &here).await,
                 None => std::future::pending().await,
+            }
+        };
+        let taken_over = async {
+            while let Some(handed) = inbox.recv().await {
+                take_over(core, self.tls.as_ref().map(|(_, acceptor)| acceptor), drain, handed);
             }
         };
         tokio::select! {
             biased;
             () = end => (),
-            () = accept(core, &self.plain, None, drain) => (),
+            () = accept(core, &self.plain, None, drain, &here) => (),
             () = secured => (),
+            () = taken_over => (),
+        }
+    }
+
+    /// Closes the listeners. What other cores have handed over by then is still served.
+    async fn close(mut self, core: &Rc<Core>, drain: &Drain) {
+        self.part.inbox.close();
+        while let Some(handed) = self.part.inbox.recv().await {
+            take_over(core, self.tls.as_ref().map(|(_, acceptor)| acceptor), drain, handed);
         }
     }
 
@@ -120,7 +140,7 @@ impl OpenDoors {
 /// # Errors
 /// When a listener cannot be used.
 pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::Result<()> {
-    let doors = OpenDoors::new(doors)?;
+    let mut doors = OpenDoors::new(doors)?;
     let drain = Drain::default();
     let timer = tokio::task::spawn_local(keep_time(core.clone()));
     let pool = core.pool.clone();
@@ -136,25 +156,30 @@ pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::R
     Ok(())
 }
 
+/// Where connections come in.
+struct Here<'a> {
+    spread: &'a Arc<Spread>,
+    number: usize,
+}
+
 /// Accepts from one listener, without an end.
-async fn accept(core: &Rc<Core>, listener: &TcpListener, tls: Option<&TlsAcceptor>, drain: &Drain) {
+async fn accept(core: &Rc<Core>, listener: &TcpListener, tls: Option<&TlsAcceptor>, drain: &Drain, here: &Here<'_>) {
     loop {
         let accepted = listener.accept().await;
         match accepted {
             Ok((stream, peer)) => {
-                let most = i64::try_from(core.shared.config.max_connections).unwrap_or(i64::MAX);
-                if core.shared.metrics.connections() >= most {
+                let place = here.spread.place(here.number);
+                let most = core.shared.config.max_connections;
+                if place.open() > most {
                     tracing::warn!(most, "a connection was refused because there are too many");
                     continue;
                 }
-                let most = core.shared.config.max_connections_per_address;
-                let seat = (most > 0).then(|| core.shared.addresses.take(peer.ip(), most));
-                if matches!(seat, Some(None)) {
-                    tracing::debug!(%peer, most, "a connection was refused because its address has too many");
-                    continue;
+                let tls = tls.cloned();
+                match place.elsewhere(here.number, stream, peer, tls.is_some()) {
+                    Ok(Some((stream, place))) => welcome(core, stream, peer, tls, drain, place),
+                    Ok(None) => (),
+                    Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
                 }
-                let connected = Connected::new(core.clone(), seat.flatten());
-                tokio::task::spawn_local(connection::welcome(connected, stream, peer.ip(), tls.cloned(), drain.notice()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -163,6 +188,31 @@ async fn accept(core: &Rc<Core>, listener: &TcpListener, tls: Option<&TlsAccepto
             }
         }
     }
+}
+
+/// Serves a connection that came in at another core.
+fn take_over(core: &Rc<Core>, tls: Option<&TlsAcceptor>, drain: &Drain, handed: Handed) {
+    let tls = tls.filter(|_| handed.tls).cloned();
+    match TcpStream::from_std(handed.stream) {
+        Ok(stream) => welcome(core, stream, handed.peer, tls, drain, handed.place),
+        Err(error) => tracing::warn!(%error, "a connection could not be taken over from another core"),
+    }
+}
+
+/// Serves a connection beside the others.
+fn welcome(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, drain: &Drain, place: Place) {
+    let most = core.shared.config.max_connections_per_address;
+    let seat = (most > 0).then(|| core.shared.addresses.take(peer.ip(), most));
+    if matches!(seat, Some(None)) {
+        tracing::debug!(%peer, most, "a connection was refused because its address has too many");
+        return;
+    }
+    let connected = Connected::new(core.clone(), seat.flatten());
+    let serving = connection::welcome(connected, stream, peer.ip(), tls, drain.notice());
+    tokio::task::spawn_local(async move {
+        serving.await;
+        drop(place);
+    });
 }
 
 /// The core's timer.
@@ -197,7 +247,7 @@ async fn keep_time(core: Rc<Core>) {
 }
 
 /// Leaves in the order that [`crate::drain`] tells.
-async fn leave(core: &Rc<Core>, doors: OpenDoors, drain: &Drain) {
+async fn leave(core: &Rc<Core>, mut doors: OpenDoors, drain: &Drain) {
     let config = &core.shared.config;
     let asked = Instant::now();
     let deadline = asked + config.drain_timeout;
@@ -209,7 +259,7 @@ async fn leave(core: &Rc<Core>, doors: OpenDoors, drain: &Drain) {
     drain.enter(Phase::LastAnswers);
     doors.refuse_handshakes();
     doors.accept(core, drain, sleep_until((Instant::now() + HANDSHAKE_GRACE).min(deadline))).await;
-    drop(doors);
+    doors.close(core, drain).await;
     // Cut short when every connection has ended.
     let _ = timeout_at((Instant::now() + IDLE_GRACE).min(deadline), drain.connections_ended()).await;
     drain.enter(Phase::Closing);

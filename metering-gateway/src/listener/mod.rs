@@ -6,6 +6,7 @@ pub mod peer;
 pub mod proxy_protocol;
 pub mod settings;
 mod sources;
+pub mod spread;
 
 pub use peer::Peer;
 pub use settings::ListenerConfig;

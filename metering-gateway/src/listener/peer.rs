@@ -9,6 +9,8 @@ use std::{
 
 use http::HeaderValue;
 
+use crate::limits::places::{ConnectionPlace, NamespaceCalls, Places};
+
 /// The caller's side of one connection.
 #[derive(Debug)]
 pub struct Peer {
@@ -19,6 +21,10 @@ pub struct Peer {
     /// The address as `X-Forwarded-For` has it, written once for all calls of the connection.
     pub address: HeaderValue,
     cut: Cell<bool>,
+    /// The connection's place among those of the namespace whose calls it carries.
+    place: RefCell<Option<ConnectionPlace>>,
+    /// The namespace has its share of connections without this one.
+    surplus: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -28,12 +34,34 @@ impl Peer {
         // A socket for both families tells callers of the older one in the form of the newer.
         let ip = ip.to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).expect("an address is visible ASCII");
-        Self { ip, tls, address, cut: Cell::new(false), waker: RefCell::default() }
+        Self { ip, tls, address, cut: Cell::new(false), place: RefCell::default(), surplus: Cell::new(false), waker: RefCell::default() }
     }
 
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.tls { "https" } else { "http" }
+    }
+
+    /// The connection carries a call of a namespace. Returns whether the namespace has too many connections as of this call: this one is to be closed
+    /// once what is under way on it has ended.
+    pub fn carries(&self, places: &Places, namespace: &NamespaceCalls) -> bool {
+        let mut place = self.place.borrow_mut();
+        if self.surplus.get() || place.as_ref().is_some_and(|place| place.is_of(namespace)) {
+            return false;
+        }
+        // Who speaks for several, as a proxy may, counts for one at a time.
+        *place = None;
+        *place = places.connect(namespace);
+        self.surplus.set(place.is_none());
+        if let (true, Some(waker)) = (self.surplus.get(), self.waker.take()) {
+            waker.wake();
+        }
+        self.surplus.get()
+    }
+
+    /// Whether the connection is to be closed after its answers, because its namespace has too many.
+    pub fn is_surplus(&self) -> bool {
+        self.surplus.get()
     }
 
     /// Closes the connection, whatever is under way on it. For one whose caller does not read, so that nothing else can be told to it.
@@ -44,11 +72,11 @@ impl Peer {
         }
     }
 
-    /// Completes when the connection shall be closed.
-    pub async fn was_cut(&self) {
+    /// Completes when the connection shall be closed at once (`true`), or when it is found to be surplus, unless that was `told`.
+    pub async fn was_cut(&self, told: bool) -> bool {
         poll_fn(|cx| {
-            if self.cut.get() {
-                return Poll::Ready(());
+            if self.cut.get() || self.surplus.get() && !told {
+                return Poll::Ready(self.cut.get());
             }
             let mut held = self.waker.borrow_mut();
             if !held.as_ref().is_some_and(|held| held.will_wake(cx.waker())) {
@@ -56,6 +84,6 @@ impl Peer {
             }
             Poll::Pending
         })
-        .await;
+        .await
     }
 }

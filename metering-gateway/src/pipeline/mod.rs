@@ -130,6 +130,9 @@ async fn stages<'a>(
     let grant = core.grants.get(core, index, caller.key, route, now)?;
     let grant = found.grant.get_or_init(|| grant);
     forward::check_length(route.max_request_body_bytes(config.max_request_body_bytes), request.headers())?;
+    if peer.carries(&core.places, &grant.calls) {
+        core.metrics.surplus_connection();
+    }
     // Before anything is waited for: who waits takes a place too.
     let place = core.places.take(&grant.calls).ok_or(Failure::Overloaded)?;
     let permit = admit::admit(core, grant.clone(), place, now).await?;

@@ -14,6 +14,7 @@ mod protocols;
 mod quota;
 mod routes;
 mod seeing;
+mod spread;
 mod streaming;
 mod timeouts;
 mod tls;

@@ -90,6 +90,92 @@ async fn places_come_back_however_a_call_ends() {
 }
 
 #[tokio::test]
+async fn a_namespace_has_its_share_of_connections_and_loses_no_call_beyond_it() {
+    let (stage, _upstream) = calm_stage(|config| {
+        config.cores = Some(1);
+        config.max_connections = 40;
+        config.namespace_share_percent = 25;
+    })
+    .await;
+    let neighbour = neighbour(&stage).await;
+    let text = |key: &str| format!("GET /weather/v1/echo HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n\r\n");
+    let loud = text(stage.world.live.reveal());
+    let is_last = |answer: &str| answer.to_ascii_lowercase().contains("connection: close");
+    let mut kept = Vec::new();
+    let mut closed = 0;
+    for _ in 0..20 {
+        let mut raw = Raw::connect(&stage).await;
+        raw.send(&loud).await;
+        let answer = raw.answer().await;
+        assert_eq!(statuses(&answer), [200], "no call is refused");
+        if is_last(&answer) {
+            assert_eq!(raw.rest().await, "", "closed after the answer");
+            closed += 1;
+        } else {
+            kept.push(raw);
+        }
+    }
+    // Those of the stage's own client, which asked first, count too.
+    assert!((8..=10).contains(&kept.len()), "{} of 20 were kept", kept.len());
+    assert_eq!(kept.len() + closed, 20);
+    let metrics = stage.client.get(stage.gateway.admin("/metrics")).send().await.expect("an answer").text().await.expect("text");
+    assert!(metrics.contains(&format!("tollkeeper_gateway_surplus_connections_total {closed}\n")), "{closed} were closed: {metrics}");
+    for raw in &mut kept {
+        raw.send(&loud).await;
+        assert!(!is_last(&raw.answer().await), "who has a place keeps it");
+    }
+    let mut quiet = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(&stage).await;
+        raw.send(text(&neighbour)).await;
+        let answer = raw.answer().await;
+        assert!(statuses(&answer) == [200] && !is_last(&answer), "the neighbour has a share of its own: {answer}");
+        quiet.push(raw);
+    }
+    // A connection that changes sides counts for the new one only.
+    let mut changed = kept.pop().expect("a connection");
+    changed.send(text(&neighbour)).await;
+    assert_eq!(statuses(&changed.answer().await), [200]);
+    let mut raw = Raw::connect(&stage).await;
+    raw.send(&loud).await;
+    assert!(!is_last(&raw.answer().await), "its place was given back");
+    drop((kept, raw));
+    eventually("places come back", async || {
+        let mut raw = Raw::connect(&stage).await;
+        raw.send(&loud).await;
+        (!is_last(&raw.answer().await)).then_some(())
+    })
+    .await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_surplus_connection_of_http2_is_told_to_go_and_its_call_is_answered() {
+    let (stage, _upstream) = calm_stage(|config| {
+        config.cores = Some(1);
+        config.max_connections = 8;
+        config.namespace_share_percent = 13;
+    })
+    .await;
+    let key = stage.world.live.reveal().to_owned();
+    let url = stage.gateway.url("/weather/v1/echo");
+    let mut raw = Raw::connect(&stage).await;
+    raw.send(format!("GET /weather/v1/echo HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n\r\n")).await;
+    assert_eq!(statuses(&raw.answer().await), [200], "the one place is taken");
+    let socket = tokio::net::TcpStream::connect(stage.gateway.addresses.data).await.expect("a connection");
+    let handshake = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(socket));
+    let (mut sender, driver) = handshake.await.expect("HTTP/2");
+    let driver = tokio::spawn(driver);
+    let request = http::Request::get(&url).header("x-api-key", &key).body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("the whole body").to_bytes();
+    assert!(!body.is_empty());
+    timeout(SOON, driver).await.expect("the gateway closes it").expect("no panic").expect("in order");
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn an_address_has_so_many_connections_and_no_more() {
     let (stage, _upstream) = calm_stage(|config| config.max_connections_per_address = 8).await;
     let key = stage.world.live.reveal().to_owned();
