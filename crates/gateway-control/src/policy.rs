@@ -223,10 +223,42 @@ pub enum UnitSource {
     },
     /// The bytes of the answer's body as sent.
     ResponseBytes,
-    /// Messages of a WebSocket, both ways.
+    /// Messages of a WebSocket or of a gRPC call, both ways.
     Messages,
     /// Seconds that the exchange lasted.
     Seconds,
+    /// Tokens that the body of the answer, JSON or server-sent events, says that a language model used: `usage` as OpenAI and Anthropic write it.
+    Tokens {
+        /// Which of them.
+        kind: TokenKind,
+    },
+}
+
+/// Tokens of a language model. Input and output add up to the total; the other kinds are parts of one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// All of the prompt, cached or not.
+    Input,
+    /// Of the input: neither read from a cache nor written to one.
+    UncachedInput,
+    /// Of the input: read from a cache.
+    CachedInput,
+    /// Of the input: written to a cache.
+    CacheCreation,
+    /// All of the answer, reasoning included.
+    Output,
+    /// Of the output: spent on reasoning.
+    Reasoning,
+    /// Input and output.
+    Total,
+}
+
+impl TokenKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] =
+        [Self::Input, Self::UncachedInput, Self::CachedInput, Self::CacheCreation, Self::Output, Self::Reasoning, Self::Total];
 }
 
 /// What a plan version allows.

@@ -32,6 +32,11 @@ fn options_of_services_and_routes() {
 }
 
 #[test]
+fn meters_of_tokens() {
+    holds::<Vec<PolicyEvent>>(include_str!("golden/policy_tokens.v1.json"));
+}
+
+#[test]
 fn usage_batch() {
     holds::<UsageBatch>(include_str!("golden/usage_batch.v1.json"));
 }

@@ -36,7 +36,7 @@ pub use plan::{
 };
 pub use route::{
     Cors, CreateProduct, CreateRoute, HeaderEdits, HeaderField, Route, RouteMatch, RouteMeter, RouteOptions, RouteSettings, RouteTimeouts,
-    Service, ServiceSettings, UnitSource, UpstreamProtocol, ValueMatch,
+    Service, ServiceSettings, TokenKind, UnitSource, UpstreamProtocol, ValueMatch,
 };
 pub use subscription::{ChangeSubscription, CreateSubscription, Subscription, SubscriptionQuery, SubscriptionState};
 pub use usage::{Cost, CostLine, Usage, UsageBy, UsageGroup, UsageMeter, UsageQuery, UsageSlot};

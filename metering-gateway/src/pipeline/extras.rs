@@ -1,4 +1,4 @@
-//! What few answers need beside their metering: a deadline, and the form of gRPC. An answer that needs neither has none of it.
+//! What few answers need beside their metering: a deadline, the form of gRPC, tokens read from the body. An answer that needs none of them has none.
 
 use std::{
     future::Future as _,
@@ -16,6 +16,7 @@ use super::{
     body::AnswerError,
     grpc::{self, Code, MessageCounter},
     meter::{Exchange, Stop},
+    tokens::TokenReader,
 };
 
 /// What few answers need.
@@ -23,6 +24,7 @@ use super::{
 pub struct Extras {
     deadline: Option<Pin<Box<Sleep>>>,
     grpc: Option<MessageCounter>,
+    tokens: Option<Box<TokenReader>>,
     /// The gateway has ended the answer; nothing follows.
     finished: bool,
 }
@@ -31,12 +33,12 @@ pub struct Extras {
 type End = Option<Result<Frame<Bytes>, AnswerError>>;
 
 impl Extras {
-    /// For a call with a deadline, of gRPC, or neither.
-    pub fn new(deadline: Option<Instant>, is_grpc: bool) -> Option<Box<Self>> {
-        let needed = deadline.is_some() || is_grpc;
+    /// For a call with a deadline, of gRPC, metered by tokens, or none of that.
+    pub fn new(deadline: Option<Instant>, is_grpc: bool, tokens: Option<Box<TokenReader>>) -> Option<Box<Self>> {
+        let needed = deadline.is_some() || is_grpc || tokens.is_some();
         needed.then(|| {
             let deadline = deadline.map(|at| Box::pin(sleep_until(at)));
-            Box::new(Self { deadline, grpc: is_grpc.then(MessageCounter::default), finished: false })
+            Box::new(Self { deadline, grpc: is_grpc.then(MessageCounter::default), tokens, finished: false })
         })
     }
 
@@ -57,6 +59,9 @@ impl Extras {
             if messages > 0 {
                 exchange.messages(messages);
             }
+        }
+        if let Some(figures) = self.tokens.as_mut().and_then(|tokens| tokens.take(data)) {
+            exchange.tokens(figures);
         }
     }
 

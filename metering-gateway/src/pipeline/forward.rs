@@ -20,6 +20,7 @@ use super::{
     http2,
     meter::{Ended, Exchange, MeteredBody},
     respond::Failure,
+    tokens,
     tunnel::Tunnel,
 };
 use crate::{
@@ -228,6 +229,9 @@ fn rewrite(
     trace.to_upstream(&mut parts.headers);
     if let Some(options) = &grant.route.options {
         options.request_headers.apply(&mut parts.headers);
+    }
+    if grant.route.reads_tokens {
+        parts.headers.insert(header::ACCEPT_ENCODING, tokens::ACCEPTED_ENCODING);
     }
     parts.uri = Uri::from(target);
     parts.version = Version::HTTP_11;

@@ -15,6 +15,7 @@ pub mod meter;
 pub mod path;
 pub mod respond;
 pub mod route;
+pub mod tokens;
 pub mod tunnel;
 pub mod units;
 pub mod websocket;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use gateway_control::policy::TokenKind;
 use http::HeaderMap;
 use journal::{AnsweredBy, MAX_METERS};
 
+use super::tokens::{Figures, Reading};
 use crate::{
     metrics::CoreMetrics,
     policy::entries::{CompiledMeter, CompiledRoute, Source},
@@ -20,8 +22,10 @@ pub type MeterUnits = [i64; MAX_METERS];
 pub struct Units {
     /// Bytes of the answer's body that were handed on.
     pub body_bytes: u64,
-    /// Messages of a WebSocket that were handed on, both ways.
+    /// Messages of a WebSocket or of a gRPC call that were handed on, both ways.
     pub messages: u64,
+    /// What the answer's body has said of tokens, if anything.
+    pub tokens: Option<Box<Figures>>,
     declared: [Option<i64>; MAX_METERS],
     recorded: MeterUnits,
 }
@@ -29,7 +33,7 @@ pub struct Units {
 impl Units {
     /// Nothing was used yet.
     pub fn new(_: &CompiledRoute) -> Self {
-        Self { body_bytes: 0, messages: 0, declared: [None; MAX_METERS], recorded: [0; MAX_METERS] }
+        Self { body_bytes: 0, messages: 0, tokens: None, declared: [None; MAX_METERS], recorded: [0; MAX_METERS] }
     }
 
     /// Reads what headers or trailers of the upstream declare.
@@ -58,25 +62,51 @@ impl Units {
                 }
                 (Source::Header(_) | Source::Trailer(_), Some(declared)) => declared,
                 (Source::ResponseBytes | Source::Messages | Source::Seconds, _) => self.counted(meter, elapsed),
+                (Source::Tokens(_), _) if answered_by == AnsweredBy::Gateway => 0,
+                (Source::Tokens(kind), _) => self.tokens_told(*kind, meter, metrics),
             };
-            let mut part = total.saturating_sub(self.recorded[at]);
-            if part > meter.max_micros {
+            // What is counted here is bounded in each record; tokens are the whole call's, as all that an upstream declares.
+            let of_records_before = if matches!(meter.source, Source::Tokens(_)) { 0 } else { self.recorded[at] };
+            let bound = meter.max_micros.saturating_add(of_records_before);
+            if total > bound {
                 metrics.clamped_units();
-                part = meter.max_micros;
             }
-            out[at] = part;
+            // A figure that fell after it was recorded takes nothing back.
+            out[at] = total.min(bound).saturating_sub(self.recorded[at]).max(0);
         }
         out
     }
 
-    /// What an interim record holds: what was counted since the one before. Declared units and the call itself stand in the final record.
+    /// What a body said of tokens, and the default where it did not say the whole.
+    fn tokens_told(&self, kind: TokenKind, meter: &CompiledMeter, metrics: &CoreMetrics) -> i64 {
+        let reading = self.tokens.as_ref().map_or(Reading::Missing, |figures| figures.read(kind));
+        match reading {
+            Reading::Exactly(micros) => return micros,
+            Reading::Malformed => metrics.malformed_units(),
+            Reading::Missing | Reading::AtLeast(_) => (),
+        }
+        metrics.defaulted_units();
+        if let Reading::AtLeast(micros) = reading { micros.max(meter.default_micros) } else { meter.default_micros }
+    }
+
+    /// What an interim record holds: what was counted, or told of tokens, since the one before. Units that headers and trailers declare, and the call
+    /// itself, stand in the final record.
     pub fn interim(&mut self, route: &CompiledRoute, elapsed: Duration) -> MeterUnits {
         let mut out = [0; MAX_METERS];
         for (at, meter) in route.meters.iter().enumerate() {
-            if matches!(meter.source, Source::ResponseBytes | Source::Messages | Source::Seconds) {
-                out[at] = self.counted(meter, elapsed).saturating_sub(self.recorded[at]).min(meter.max_micros);
-                self.recorded[at] += out[at];
-            }
+            out[at] = match meter.source {
+                Source::Call | Source::Header(_) | Source::Trailer(_) => 0,
+                Source::ResponseBytes | Source::Messages | Source::Seconds => {
+                    self.counted(meter, elapsed).saturating_sub(self.recorded[at]).min(meter.max_micros)
+                }
+                Source::Tokens(kind) => match self.tokens.as_ref().map(|figures| figures.read(kind)) {
+                    Some(Reading::Exactly(micros) | Reading::AtLeast(micros)) => {
+                        micros.min(meter.max_micros).saturating_sub(self.recorded[at]).max(0)
+                    }
+                    _ => 0,
+                },
+            };
+            self.recorded[at] += out[at];
         }
         out
     }
@@ -95,7 +125,7 @@ impl Units {
             Source::Messages => units(self.messages),
             // A microsecond is a millionth of a second, so these are micro-units already.
             Source::Seconds => i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX),
-            Source::Call | Source::Header(_) | Source::Trailer(_) => 0,
+            Source::Call | Source::Header(_) | Source::Trailer(_) | Source::Tokens(_) => 0,
         }
     }
 }

@@ -6,7 +6,7 @@ use calendar::{Anchor, Cadence, Period, Timestamp};
 use gateway_control::{
     credential::KeyDigest,
     path::PathTemplate,
-    policy::{self, BillableRule, RouteMeter, SubscriptionState, UnitSource},
+    policy::{self, BillableRule, RouteMeter, SubscriptionState, TokenKind, UnitSource},
     usage::Mode,
 };
 use http::{HeaderName, Method};
@@ -43,6 +43,8 @@ pub struct CompiledRoute {
     pub meters: Vec<CompiledMeter>,
     /// Whether units come in a trailer, which the upstream must then be asked for.
     pub wants_trailers: bool,
+    /// Whether units stand in the answer's body, which must then come uncompressed.
+    pub reads_tokens: bool,
     /// What most routes need not say.
     pub options: Option<Box<CompiledOptions>>,
 }
@@ -71,10 +73,12 @@ pub enum Source {
     Trailer(HeaderName),
     /// Bytes of the answer's body.
     ResponseBytes,
-    /// Messages of a WebSocket.
+    /// Messages of a WebSocket or of a gRPC call.
     Messages,
     /// Seconds that the exchange lasted.
     Seconds,
+    /// Tokens that the answer's body says were used.
+    Tokens(TokenKind),
 }
 
 impl CompiledRoute {
@@ -94,6 +98,7 @@ impl CompiledRoute {
         }
         let meters: Vec<_> = route.meters.iter().map(CompiledMeter::compile).collect::<Result<_, _>>()?;
         let wants_trailers = meters.iter().any(|meter| matches!(meter.source, Source::Trailer(_)));
+        let reads_tokens = meters.iter().any(|meter| matches!(meter.source, Source::Tokens(_)));
         let options = route.options.as_deref().map(|options| CompiledOptions::compile(options, &template).map(Box::new)).transpose()?;
         Ok(Self {
             id: route.id,
@@ -105,6 +110,7 @@ impl CompiledRoute {
             group: route.group.clone(),
             meters,
             wants_trailers,
+            reads_tokens,
             options,
         })
     }
@@ -171,6 +177,7 @@ impl CompiledMeter {
             UnitSource::ResponseBytes => Source::ResponseBytes,
             UnitSource::Messages => Source::Messages,
             UnitSource::Seconds => Source::Seconds,
+            UnitSource::Tokens { kind } => Source::Tokens(*kind),
         };
         let (default_micros, max_micros) = (meter.default_units.clamped(), meter.max_units.clamped());
         if default_micros < 0 || max_micros < default_micros {

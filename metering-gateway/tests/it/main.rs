@@ -3,6 +3,7 @@
 mod harness;
 
 mod admission;
+mod billable;
 mod drain;
 mod forwarding;
 mod hostile;
@@ -18,6 +19,7 @@ mod spread;
 mod streaming;
 mod timeouts;
 mod tls;
+mod tokens;
 mod upstream_groups;
 mod upstream_http2;
 mod upstream_limits;

@@ -163,6 +163,12 @@ async fn an_operator_imports_in_the_browser(pool: PgPool) {
     ];
     assert_eq!(browser.post(&link, &form).await.status, 303);
     assert!(browser.get(&link).await.body.contains("value=\"x-tokens\""));
+    let form = [("meter_0", meter.as_str()), ("source_0", "tokens_cached_input"), ("default_units_0", "0"), ("max_units_0", "200000")];
+    assert_eq!(browser.post(&link, &form).await.status, 303);
+    let page = browser.get(&link).await.body;
+    assert!(page.contains("<option value=\"tokens_cached_input\" selected>LLM tokens: input from a cache</option>"), "{page}");
+    let wrong = browser.post(&link, &[("meter_0", meter.as_str()), ("source_0", "tokens_of_my_own")]).await;
+    assert!(wrong.status == 422 && wrong.body.contains("Choose where the units come from."), "{}", wrong.body);
     let editions = browser.get("/admin/products/pets/editions").await.body;
     assert!(editions.contains("OpenAPI 3.0.3") && editions.contains("op@example.com"), "{editions}");
 }

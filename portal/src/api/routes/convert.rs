@@ -2,7 +2,7 @@
 
 use gateway_control::{
     options::{Cors, HeaderEdits, RouteOptions, RouteTimeouts, ValueMatch},
-    policy::{RouteMeter, UnitSource},
+    policy::{RouteMeter, TokenKind, UnitSource},
     units::Micros,
 };
 use portal_api as rest;
@@ -22,6 +22,7 @@ pub(super) fn shown(settings: RouteSettings, options: RouteOptions) -> rest::Rou
             UnitSource::ResponseBytes => rest::UnitSource::ResponseBytes,
             UnitSource::Messages => rest::UnitSource::Messages,
             UnitSource::Seconds => rest::UnitSource::Seconds,
+            UnitSource::Tokens { kind } => rest::UnitSource::Tokens { kind: shown_kind(kind) },
         },
         default_units: meter.default_units.to_string(),
         max_units: meter.max_units.to_string(),
@@ -100,8 +101,33 @@ fn read_meter(index: usize, meter: rest::RouteMeter, problems: &mut Vec<FieldErr
         rest::UnitSource::ResponseBytes => UnitSource::ResponseBytes,
         rest::UnitSource::Messages => UnitSource::Messages,
         rest::UnitSource::Seconds => UnitSource::Seconds,
+        rest::UnitSource::Tokens { kind } => UnitSource::Tokens { kind: read_kind(kind) },
     };
     RouteMeter { meter: meter.meter, source, default_units, max_units }
+}
+
+fn shown_kind(kind: TokenKind) -> rest::TokenKind {
+    match kind {
+        TokenKind::Input => rest::TokenKind::Input,
+        TokenKind::UncachedInput => rest::TokenKind::UncachedInput,
+        TokenKind::CachedInput => rest::TokenKind::CachedInput,
+        TokenKind::CacheCreation => rest::TokenKind::CacheCreation,
+        TokenKind::Output => rest::TokenKind::Output,
+        TokenKind::Reasoning => rest::TokenKind::Reasoning,
+        TokenKind::Total => rest::TokenKind::Total,
+    }
+}
+
+fn read_kind(kind: rest::TokenKind) -> TokenKind {
+    match kind {
+        rest::TokenKind::Input => TokenKind::Input,
+        rest::TokenKind::UncachedInput => TokenKind::UncachedInput,
+        rest::TokenKind::CachedInput => TokenKind::CachedInput,
+        rest::TokenKind::CacheCreation => TokenKind::CacheCreation,
+        rest::TokenKind::Output => TokenKind::Output,
+        rest::TokenKind::Reasoning => TokenKind::Reasoning,
+        rest::TokenKind::Total => TokenKind::Total,
+    }
 }
 
 #[cfg(test)]
@@ -121,13 +147,19 @@ mod tests {
             UnitSource::Messages,
             UnitSource::Seconds,
         ];
-        let meters = sources.map(|source| RouteMeter {
+        let tokens = TokenKind::ALL.map(|kind| UnitSource::Tokens { kind });
+        let meters = sources.into_iter().chain(tokens).map(|source| RouteMeter {
             meter: ids::MeterId::new(),
             source,
             default_units: Micros(1_500_000),
             max_units: Micros::units(7),
         });
-        let settings = RouteSettings { rate_group: Some("g".into()), meters: meters.into() };
+        let settings = RouteSettings { rate_group: Some("g".into()), meters: meters.collect() };
+        for meter in &settings.meters {
+            // Both sides write a source in the same words.
+            let shown = shown(RouteSettings { rate_group: None, meters: vec![meter.clone()] }, RouteOptions::default());
+            assert_eq!(serde_json::to_value(&shown.meters[0].source).unwrap(), serde_json::to_value(&meter.source).unwrap());
+        }
         assert_eq!(read(shown(settings.clone(), options.clone())).unwrap(), (settings, options));
     }
 }

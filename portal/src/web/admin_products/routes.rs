@@ -8,7 +8,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use gateway_control::{
-    policy::{RouteMeter, UnitSource},
+    policy::{RouteMeter, TokenKind, UnitSource},
     units::Micros,
 };
 use ids::{MeterId, RouteId};
@@ -30,13 +30,20 @@ const PER_PAGE: usize = 100;
 const SPARE_ROWS: usize = 2;
 
 /// Where the units of a call may come from: the value in the form, and its words.
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 13] = [
     ("call", "One unit a call"),
     ("header", "A number in a header of the answer"),
     ("trailer", "A number in a trailer of the answer"),
     ("response_bytes", "Bytes of the answer's body"),
-    ("messages", "Messages of a WebSocket"),
+    ("messages", "Messages of a WebSocket or gRPC call"),
     ("seconds", "Seconds that the exchange lasted"),
+    ("tokens_total", "LLM tokens: input and output"),
+    ("tokens_input", "LLM tokens: input"),
+    ("tokens_uncached_input", "LLM tokens: input without a cache"),
+    ("tokens_cached_input", "LLM tokens: input from a cache"),
+    ("tokens_cache_creation", "LLM tokens: input into a cache"),
+    ("tokens_output", "LLM tokens: output"),
+    ("tokens_reasoning", "LLM tokens: reasoning"),
 ];
 
 #[derive(Template)]
@@ -116,6 +123,7 @@ impl MeterRow {
             UnitSource::ResponseBytes => ("response_bytes", ""),
             UnitSource::Messages => ("messages", ""),
             UnitSource::Seconds => ("seconds", ""),
+            UnitSource::Tokens { kind } => (tokens_value(*kind), ""),
         };
         Self {
             meter: meter.meter.to_string(),
@@ -138,10 +146,13 @@ impl MeterRow {
             "response_bytes" => UnitSource::ResponseBytes,
             "messages" => UnitSource::Messages,
             "seconds" => UnitSource::Seconds,
-            _ => {
-                wrong("source", "Choose where the units come from.");
-                UnitSource::Call
-            }
+            other => match TokenKind::ALL.into_iter().find(|kind| tokens_value(*kind) == other) {
+                Some(kind) => UnitSource::Tokens { kind },
+                None => {
+                    wrong("source", "Choose where the units come from.");
+                    UnitSource::Call
+                }
+            },
         };
         let mut units = |field: &str, text: &str| {
             let text = text.trim();
@@ -155,6 +166,19 @@ impl MeterRow {
         let max_units = units("max_units", &self.max_units);
         let meter = self.meter.parse().map_err(|_| wrong("meter", "Choose a meter.")).ok()?;
         Some(RouteMeter { meter, source, default_units, max_units })
+    }
+}
+
+/// The value in the form for tokens of a kind.
+fn tokens_value(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Input => "tokens_input",
+        TokenKind::UncachedInput => "tokens_uncached_input",
+        TokenKind::CachedInput => "tokens_cached_input",
+        TokenKind::CacheCreation => "tokens_cache_creation",
+        TokenKind::Output => "tokens_output",
+        TokenKind::Reasoning => "tokens_reasoning",
+        TokenKind::Total => "tokens_total",
     }
 }
 
@@ -255,5 +279,29 @@ pub(super) async fn update(
             .into_response()),
         Err(error) if belongs_on_form(&error) => show_page(call, product, route, form, error).await,
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_that_is_offered_is_read_and_shown_again() {
+        for (value, label) in SOURCES {
+            let row = MeterRow {
+                meter: MeterId::new().to_string(),
+                source: value.to_owned(),
+                header: "x-units".to_owned(),
+                ..MeterRow::default()
+            };
+            let mut problems = Vec::new();
+            let read = row.read(0, &mut problems).unwrap();
+            assert!(problems.is_empty(), "{label}: {problems:?}");
+            assert_eq!(MeterRow::of(&read).source, value, "{label}");
+        }
+        for kind in TokenKind::ALL {
+            assert!(SOURCES.iter().any(|(value, _)| *value == tokens_value(kind)), "{kind:?} is offered");
+        }
     }
 }
