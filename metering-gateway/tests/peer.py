@@ -183,6 +183,13 @@ def serve():
     def count(requests, context):
         return str(sum(1 for _ in requests)).encode()
 
+    def late_head(requests, context):
+        received = [next(requests) for _ in range(5)]
+        # Longer than the gateway's interval of interim records in the test.
+        time.sleep(1)
+        context.send_initial_metadata(())
+        return str(len(received) + sum(1 for _ in requests)).encode()
+
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
         "Sleep": grpc.unary_unary_rpc_method_handler(sleep),
@@ -190,6 +197,7 @@ def serve():
         "FailLater": grpc.unary_stream_rpc_method_handler(fail_later),
         "Ticks": grpc.unary_stream_rpc_method_handler(ticks),
         "Count": grpc.stream_unary_rpc_method_handler(count),
+        "LateHead": grpc.stream_unary_rpc_method_handler(late_head),
         "Echo": grpc.stream_stream_rpc_method_handler(lambda requests, context: requests),
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))

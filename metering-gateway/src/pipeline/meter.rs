@@ -9,6 +9,7 @@
 mod answer;
 mod exchanges;
 mod movement;
+mod tokens;
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,7 +28,6 @@ use journal::{AnsweredBy, Outcome};
 use super::{
     admit::Permit,
     grpc::{Code, MessageTap},
-    tokens::{Figures, TokenReader},
     units::Units,
 };
 use crate::{
@@ -104,8 +104,6 @@ struct State {
     /// The head of a gRPC answer holds its code, so that nothing follows it.
     has_code: bool,
     head: Option<(u16, AnsweredBy)>,
-    /// Reads the answer's body, where the route's meters need that.
-    token_reader: Option<Box<TokenReader>>,
     /// How long the upstream took to begin its answer.
     upstream_time: Option<Duration>,
     observed: Option<Observation>,
@@ -127,7 +125,6 @@ impl Exchange {
             is_grpc,
             has_code: false,
             head: None,
-            token_reader: None,
             upstream_time: None,
             observed,
             period,
@@ -189,23 +186,9 @@ impl Exchange {
                 state.has_code = true;
                 state.head = Some((code.status().as_u16(), answered_by));
             }
-            let State { units, permit, token_reader, .. } = &mut *state;
-            let route = &permit.grant.route;
-            units.declared_in(headers, route, &self.0.core.metrics);
-            if route.reads_tokens {
-                *token_reader = TokenReader::new(headers).map(Box::new);
-            }
+            let State { units, permit, .. } = &mut *state;
+            units.head(headers, &permit.grant.route, &self.0.core.metrics);
         }
-    }
-
-    /// What reads the tokens in the answer's body: once, and only where a meter needs it and the head says that it can be read.
-    pub fn token_reader(&self) -> Option<Box<TokenReader>> {
-        self.0.state.borrow_mut().token_reader.take()
-    }
-
-    /// The answer's body has told how many tokens were used so far.
-    pub fn tokens(&self, figures: Figures) {
-        **self.0.state.borrow_mut().units.tokens.get_or_insert_default() = figures;
     }
 
     /// Bytes of the answer's body were handed on.

@@ -6,7 +6,7 @@ use gateway_control::policy::TokenKind;
 use http::HeaderMap;
 use journal::{AnsweredBy, MAX_METERS};
 
-use super::tokens::{Figures, Reading};
+use super::tokens::{Figures, Reading, TokenReader};
 use crate::{
     metrics::CoreMetrics,
     policy::entries::{CompiledMeter, CompiledRoute, Source},
@@ -24,6 +24,8 @@ pub struct Units {
     pub body_bytes: u64,
     /// Messages of a WebSocket or of a gRPC call that were handed on, both ways.
     pub messages: u64,
+    /// Reads the answer's body, where the route's meters need that and the head says that it can be read.
+    pub token_reader: Option<Box<TokenReader>>,
     /// What the answer's body has said of tokens, if anything.
     pub tokens: Option<Box<Figures>>,
     declared: [Option<i64>; MAX_METERS],
@@ -33,7 +35,15 @@ pub struct Units {
 impl Units {
     /// Nothing was used yet.
     pub fn new(_: &CompiledRoute) -> Self {
-        Self { body_bytes: 0, messages: 0, tokens: None, declared: [None; MAX_METERS], recorded: [0; MAX_METERS] }
+        Self { body_bytes: 0, messages: 0, token_reader: None, tokens: None, declared: [None; MAX_METERS], recorded: [0; MAX_METERS] }
+    }
+
+    /// The head of the upstream's answer is there.
+    pub fn head(&mut self, headers: &HeaderMap, route: &CompiledRoute, metrics: &CoreMetrics) {
+        self.declared_in(headers, route, metrics);
+        if route.reads_tokens {
+            self.token_reader = TokenReader::new(headers).map(Box::new);
+        }
     }
 
     /// Reads what headers or trailers of the upstream declare.

@@ -244,6 +244,24 @@ async fn grpc_streaming_metering() {
 }
 
 #[tokio::test]
+async fn grpc_messages_before_the_head_are_recorded_when_it_comes() {
+    let mut scene = Scene::new(|_| (), |config| config.interim_interval = Duration::from_millis(300)).await;
+    let messages = scene.stage.world.messages;
+    let rows = || scene.stage.portal.rows().into_iter().filter(|row| row.key.meter == messages).collect::<Vec<_>>();
+    let mut command = scene.command("client", "LateHead", "x");
+    (command["messages"], command["hold"]) = (json!(5), json!(true));
+    scene.peer.ask(command).await;
+    // The server takes five messages, waits for several intervals, sends its head, and goes on reading.
+    eventually("what came before the head is recorded", async || (units(&rows()) == Micros::units(5)).then_some(())).await;
+    assert!(rows().iter().all(|row| row.count == 0 && row.key.status == 200), "as the upstream's answer, which has not ended");
+    scene.peer.ask(json!({ "do": "send" })).await;
+    let end = scene.peer.end().await;
+    assert_eq!((&end["code"], &end["last"]), (&json!("OK"), &json!("5")), "{end}");
+    assert_eq!(units(&scene.stage.portal.calls_of(messages, 1).await), Micros::units(5 + 1));
+    scene.stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn grpc_streaming_client_abort() {
     let mut scene = Scene::new(|_| (), |_| ()).await;
     scene.open().await;
