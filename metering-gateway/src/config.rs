@@ -77,7 +77,7 @@ pub struct Config {
     /// How long an open call may stand still, with nothing passing either way, before it is ended.
     #[arg(long, env = "GATEWAY_IDLE_TIMEOUT", default_value = "5m", value_parser = duration)]
     pub idle_timeout: Duration,
-    /// How long an HTTP/2 connection without a call stays open.
+    /// How long a connection without a call stays open.
     #[arg(long, env = "GATEWAY_KEEP_ALIVE_TIMEOUT", default_value = "5m", value_parser = duration)]
     pub keep_alive_timeout: Duration,
     /// How often a long exchange writes an interim record, and so how much of it a crash may lose.

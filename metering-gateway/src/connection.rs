@@ -1,37 +1,28 @@
 //! HTTP on one connection of a caller: HTTP/1.1 or HTTP/2, as its first bytes say.
 
-use std::{cell::Cell, convert::Infallible, future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{convert::Infallible, future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed, task::Poll, time::Duration};
 
-use http::{HeaderValue, Request, StatusCode, Version, header};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::Instant,
-};
+use bytes::BytesMut;
+use http::Request;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    config::Config,
     core::Core,
-    drain::{Notice, Order},
+    drain::Notice,
     guard::{
         addresses::Seat,
         conduct::{Conduct, WatchedBody},
         lifeline,
         stream::PatientStream,
     },
+    http1::{self, MAX_HEAD_BYTES, Transport, Tunneled, Wire},
     listener::{Peer, greet, settings::ProxyProtocol},
-    pipeline,
+    pipeline::{self, caller::CallerStream},
 };
 
-/// The largest head of a request, and the most headers in it.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-const MAX_HEADERS: usize = 128;
 /// What one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 256;
 /// How many streams of a connection may be reset before the core has looked at them, and how many may break the protocol, until it is closed
@@ -90,12 +81,12 @@ pub async fn welcome(connected: Connected, stream: TcpStream, address: IpAddr, t
     let core = connected.core.clone();
     let listener = &core.shared.config.listener;
     match tls {
-        None if listener.proxy_protocol == ProxyProtocol::Off => serve(core, stream, Peer::new(address, false), notice).await,
+        None if listener.proxy_protocol == ProxyProtocol::Off => serve(core, Transport::Tcp(stream), Peer::new(address, false), notice).await,
         None => {
             Box::pin(async {
                 let mut stream = stream;
                 if let Some(address) = greet(&core, &notice, greet::address(&mut stream, address, listener)).await {
-                    serve(core.clone(), stream, Peer::new(address, false), notice).await;
+                    serve(core.clone(), Transport::Tcp(stream), Peer::new(address, false), notice).await;
                 }
             })
             .await;
@@ -108,7 +99,7 @@ pub async fn welcome(connected: Connected, stream: TcpStream, address: IpAddr, t
                     Ok((address, greet::secure(stream, &acceptor, core.shared.config.head_timeout).await?))
                 };
                 if let Some((address, stream)) = greet(&core, &notice, greeting).await {
-                    serve(core.clone(), stream, Peer::new(address, true), notice).await;
+                    serve(core.clone(), Transport::Other(Box::new(stream)), Peer::new(address, true), notice).await;
                 }
             })
             .await;
@@ -130,35 +121,71 @@ async fn greet<T>(core: &Core, notice: &Notice, greeting: impl Future<Output = R
     }
 }
 
-async fn serve<S>(core: Rc<Core>, stream: S, peer: Peer, mut notice: Notice)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// Serves what the connection's first bytes say. What HTTP/2 needs stands in a box, so that it does not take the memory of a connection without.
+async fn serve(core: Rc<Core>, io: Transport, peer: Peer, notice: Notice) {
     let peer = Rc::new(peer);
+    let wire = Wire::new(io, BytesMut::new(), Some(core.shared.config.read_timeout));
+    match greeting(&core, &wire, &notice).await {
+        Greeting::Http1 => http1::server::serve(&core, &peer, &wire, notice).await,
+        Greeting::Http2 => {
+            if let Some(tunneled) = wire.take() {
+                drop(wire);
+                Box::pin(serve_http2(core, tunneled, peer, notice)).await;
+            }
+        }
+        Greeting::None => (),
+    }
+}
+
+/// What a connection begins with.
+enum Greeting {
+    Http1,
+    Http2,
+    /// It ended, or nothing came in time.
+    None,
+}
+
+/// Reads as much as tells HTTP/2 (RFC 9113, 3.4) from HTTP/1.1.
+async fn greeting(core: &Core, wire: &Wire, notice: &Notice) -> Greeting {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let reading = async || loop {
+        if poll_fn(|cx| wire.poll_more(cx)).await.is_err() {
+            return Greeting::None;
+        }
+        let (read, eof) = wire.peek(|read| (read.len().min(PREFACE.len()), read.starts_with(&PREFACE[..read.len().min(PREFACE.len())])));
+        match read {
+            (_, false) => return Greeting::Http1,
+            (length, true) if length == PREFACE.len() => return Greeting::Http2,
+            (0, _) if eof => return Greeting::None,
+            _ if eof => return Greeting::Http1,
+            _ => (),
+        }
+    };
+    tokio::select! {
+        biased;
+        greeting = reading() => greeting,
+        () = tokio::time::sleep(core.shared.config.head_timeout) => {
+            tracing::debug!("a connection was closed because nothing was asked on it");
+            Greeting::None
+        }
+        () = notice.closing() => Greeting::None,
+    }
+}
+
+async fn serve_http2(core: Rc<Core>, tunneled: Tunneled, peer: Rc<Peer>, mut notice: Notice) {
     let config = &core.shared.config;
-    let stream = PatientStream::new(stream, config.read_timeout);
+    let stream = PatientStream::new(tunneled, Some(config.read_timeout));
     let conduct = Conduct::default();
-    // The protocol, once something was asked, and whether no other answer follows.
-    let asked = Cell::new(None);
-    let last = Rc::new(Cell::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         let call = conduct.begin();
-        asked.set(Some(request.version()));
-        let (core, peer, last) = (core.clone(), peer.clone(), last.clone());
-        let surplus = peer.clone();
+        let (core, peer) = (core.clone(), peer.clone());
         async move {
-            let version = request.version();
-            let mut answer = pipeline::handle(core, peer, request).await;
-            if (last.get() || surplus.is_surplus()) && version <= Version::HTTP_11 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
+            let answer = pipeline::handle(core, peer, request.map(CallerStream::Http2)).await;
             Ok::<_, Infallible>(answer.map(|body| WatchedBody::new(body, call)))
         }
     });
-    let builder = builder(config);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let connection = builder().serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // The bound on a head starts with the protocol, which a caller that sends nothing never chooses.
     let mut patience = std::pin::pin!(tokio::time::sleep(config.head_timeout));
     let mut rested = false;
     // Whether the connection was told to go because its namespace has too many.
@@ -168,9 +195,9 @@ where
             biased;
             ended = connection.as_mut() => break ended,
             () = patience.as_mut() => {
-                // A connection that rests is told so first, then closed; HTTP/1.1 has closed it before.
+                // A connection that rests is told so first, then closed.
                 let rests = conduct.rested();
-                if asked.get().is_none() || rests && std::mem::replace(&mut rested, rests) {
+                if !conduct.has_asked() || rests && std::mem::replace(&mut rested, rests) {
                     tracing::debug!("a connection was closed because nothing was asked on it");
                     break Ok(());
                 }
@@ -183,7 +210,7 @@ where
                 tracing::debug!("a connection was closed because most of its calls were cancelled");
                 break Ok(());
             }
-            at_once = peer.was_cut(told) => {
+            at_once = poll_fn(|cx| peer.poll_ended(cx, told)) => {
                 if at_once {
                     tracing::debug!("a connection was closed because its caller does not read that its call was ended");
                     break Ok(());
@@ -191,13 +218,8 @@ where
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            order = notice.next() => {
-                last.set(true);
-                // HTTP/2 has a message for it, which leaves what is under way alone; HTTP/1.1 would close at once if nothing is.
-                if order == Order::Close || asked.get() == Some(Version::HTTP_2) {
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
+            // HTTP/2 has a message for it, which leaves what is under way alone.
+            _ = notice.next() => connection.as_mut().graceful_shutdown(),
         }
     };
     if let Err(error) = ended {
@@ -205,13 +227,11 @@ where
     }
 }
 
-fn builder(config: &Config) -> auto::Builder<LocalExecutor> {
-    let mut builder = auto::Builder::new(LocalExecutor);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+fn builder() -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
     // A WebSocket over HTTP/2 begins with an extended CONNECT (RFC 8441).
-    builder.http2().enable_connect_protocol();
+    builder.enable_connect_protocol();
     builder
-        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES as u32)

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use calendar::Timestamp;
@@ -40,6 +41,8 @@ pub struct Core {
     pub grants: Grants,
     /// Ids of traces and spans.
     pub trace_ids: TraceIds,
+    /// The date as answers have it, written by the core's timer.
+    date: RefCell<String>,
     index: RefCell<Rc<HeldIndex>>,
     next_id: Cell<u64>,
     id_base: u64,
@@ -51,7 +54,7 @@ impl Core {
         let config = &shared.config;
         let places = Places::new(config.max_open_calls, config.max_connections, config.core_count(), config.namespace_share_percent);
         let index = RefCell::new(Rc::new(HeldIndex(shared.policy.index().load_full())));
-        Rc::new(Self {
+        let core = Rc::new(Self {
             metrics,
             writer: RefCell::new(Some(writer)),
             pool: Pool::new(shared.upstreams.clone()),
@@ -60,10 +63,13 @@ impl Core {
             exchanges: OpenExchanges::default(),
             grants: Grants::default(),
             trace_ids: TraceIds::new(id_base),
+            date: RefCell::default(),
             index,
             next_id: Cell::new(0),
             id_base,
-        })
+        });
+        core.tell_date(core.now());
+        core
     }
 
     /// The newest policy. The shared counter of the index is touched once a change, not once a call.
@@ -74,6 +80,17 @@ impl Core {
             *held = Rc::new(HeldIndex(arc_swap::Guard::into_inner(newest)));
         }
         held.clone()
+    }
+
+    /// Writes the date anew.
+    pub fn tell_date(&self, now: Timestamp) {
+        let since = Duration::from_micros(u64::try_from(now.micros()).unwrap_or(0));
+        *self.date.borrow_mut() = httpdate::fmt_http_date(std::time::UNIX_EPOCH + since);
+    }
+
+    /// The date as answers have it (RFC 9110, 6.6.1), a tenth of a second old at most.
+    pub fn with_date<T>(&self, with: impl FnOnce(&[u8]) -> T) -> T {
+        with(self.date.borrow().as_bytes())
     }
 
     /// The current instant.

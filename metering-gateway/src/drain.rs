@@ -12,7 +12,7 @@
 //! What remains is a caller whose request crosses with the close of a connection that was silent through 1 to 3. HTTP/1.1 has no answer to that but the
 //! caller's own retry (RFC 9112, 9.3.1).
 
-use std::{cell::Cell, io, time::Duration};
+use std::{cell::Cell, io, rc::Rc, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
@@ -55,18 +55,20 @@ pub enum Order {
 #[derive(Debug)]
 pub struct Drain {
     phase: watch::Sender<Phase>,
+    calm: Rc<Cell<bool>>,
     told: Cell<u32>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Serving), told: Cell::new(0) }
+        Self { phase: watch::Sender::new(Phase::Serving), calm: Rc::new(Cell::new(true)), told: Cell::new(0) }
     }
 }
 
 impl Drain {
     /// Enters the next phase.
     pub fn enter(&self, phase: Phase) {
+        self.calm.set(phase == Phase::Serving);
         self.phase.send_replace(phase);
     }
 
@@ -76,7 +78,7 @@ impl Drain {
         self.told.set(count);
         // Multiples of the golden ratio, as fractions, are spread evenly however many are taken.
         let share = f64::from(count.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX);
-        Notice { phase: self.phase.subscribe(), share, told: None }
+        Notice { phase: self.phase.subscribe(), calm: self.calm.clone(), share, told: None }
     }
 
     /// Waits until no connection holds a notice.
@@ -89,12 +91,18 @@ impl Drain {
 #[derive(Debug)]
 pub struct Notice {
     phase: watch::Receiver<Phase>,
+    calm: Rc<Cell<bool>>,
     /// Which part of the time of telling passes before this connection is told.
     share: f64,
     told: Option<Order>,
 }
 
 impl Notice {
+    /// Whether the core serves as ever, so that there is no word for anybody: a flag that costs nothing to look at.
+    pub fn calm(&self) -> Rc<Cell<bool>> {
+        self.calm.clone()
+    }
+
     /// Waits until idle connections are closed.
     pub async fn closing(&self) {
         let mut phase = self.phase.clone();

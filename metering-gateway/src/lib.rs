@@ -4,6 +4,7 @@
 //!
 //! - [`gateway`]: [`run`] brings the parts together and stops them in order. [`server`]: a core's thread: accepting and the timer.
 //! - [`listener`]: what stands between a socket and HTTP: the PROXY protocol, TLS and its certificates. [`connection`]: HTTP on one connection.
+//! - [`http1`]: HTTP/1.1 with callers and upstreams.
 //! - [`drain`]: how a core leaves without failing a call.
 //! - [`guard`]: what keeps callers from hurting a core.
 //! - [`pipeline`]: the way of a call; `handle()` reads as the list of its stages.
@@ -24,6 +25,7 @@ pub mod core;
 pub mod drain;
 pub mod gateway;
 pub mod guard;
+pub mod http1;
 pub mod limits;
 pub mod listener;
 pub mod metrics;

@@ -225,6 +225,7 @@ async fn keep_time(core: Rc<Core>) {
         ticks.tick().await;
         count = count.wrapping_add(1);
         let now = core.now();
+        core.tell_date(now);
         if let Some(writer) = core.writer.borrow_mut().as_mut() {
             writer.seal_if_due(now.micros());
         }

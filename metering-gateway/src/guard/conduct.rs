@@ -42,6 +42,11 @@ impl Conduct {
         OpenCall { conduct: self.clone(), ended: false, is_own: false }
     }
 
+    /// Whether anything was asked.
+    pub fn has_asked(&self) -> bool {
+        self.0.asked.get() > 0
+    }
+
     /// Whether the connection had no call since this was last asked, and has none now.
     pub fn rested(&self) -> bool {
         let asked = self.0.asked.get();

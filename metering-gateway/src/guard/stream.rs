@@ -21,7 +21,7 @@ use tokio::{
 /// A socket whose writes time out.
 pub struct PatientStream<S> {
     inner: S,
-    patience: Duration,
+    patience: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
@@ -33,9 +33,19 @@ impl<S> fmt::Debug for PatientStream<S> {
 }
 
 impl<S> PatientStream<S> {
-    /// Bounds how long a write may wait for the reader.
-    pub fn new(inner: S, patience: Duration) -> Self {
+    /// Bounds how long a write may wait for the reader, if anything does.
+    pub fn new(inner: S, patience: Option<Duration>) -> Self {
         Self { inner, patience, timer: None, waiting: false }
+    }
+
+    /// The socket.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The socket, for somebody else.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 
     /// What a write came to: done, or it waits and its time runs.
@@ -44,9 +54,10 @@ impl<S> PatientStream<S> {
             self.waiting = false;
             return polled;
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + self.patience)));
+        let Some(patience) = self.patience else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
         if !std::mem::replace(&mut self.waiting, true) {
-            timer.as_mut().reset(Instant::now() + self.patience);
+            timer.as_mut().reset(Instant::now() + patience);
         }
         timer.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the caller reads nothing")))
     }
@@ -91,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_is_given_up_and_one_that_reads_is_not() {
         let (near, mut far) = duplex(4);
-        let mut stream = PatientStream::new(near, Duration::from_millis(500));
+        let mut stream = PatientStream::new(near, Some(Duration::from_millis(500)));
         for _ in 0..5 {
             stream.write_all(b"full").await.expect("room");
             let waiting = tokio::time::timeout(Duration::from_millis(10), stream.write_all(b"more")).await;

@@ -2,9 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     net::IpAddr,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use http::HeaderValue;
@@ -72,18 +71,20 @@ impl Peer {
         }
     }
 
-    /// Completes when the connection shall be closed at once (`true`), or when it is found to be surplus, unless that was `told`.
-    pub async fn was_cut(&self, told: bool) -> bool {
-        poll_fn(|cx| {
-            if self.cut.get() || self.surplus.get() && !told {
-                return Poll::Ready(self.cut.get());
-            }
-            let mut held = self.waker.borrow_mut();
-            if !held.as_ref().is_some_and(|held| held.will_wake(cx.waker())) {
-                *held = Some(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+    /// Whether the connection shall be closed, whatever is under way on it. If not, the task is woken when that changes.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> bool {
+        self.poll_ended(cx, true).is_ready()
+    }
+
+    /// Ready when the connection shall be closed at once (`true`), or when it is found to be surplus, unless that was `told`.
+    pub fn poll_ended(&self, cx: &Context<'_>, told: bool) -> Poll<bool> {
+        if self.cut.get() || self.surplus.get() && !told {
+            return Poll::Ready(self.cut.get());
+        }
+        let mut held = self.waker.borrow_mut();
+        if !held.as_ref().is_some_and(|held| held.will_wake(cx.waker())) {
+            *held = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }

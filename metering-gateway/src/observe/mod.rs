@@ -14,7 +14,6 @@ pub mod trace;
 use std::{io, sync::Arc};
 
 use http::{HeaderValue, Request};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 pub use observation::Observation;
@@ -27,7 +26,7 @@ use self::{
     spans::SpanQueue,
     trace::{Incoming as IncomingTrace, Trace, TraceIds},
 };
-use crate::listener::Peer;
+use crate::{listener::Peer, pipeline::caller::CallerStream};
 
 /// Where observations go.
 #[derive(Debug)]
@@ -55,7 +54,7 @@ impl Observer {
     pub fn begin(
         self: &Arc<Self>,
         ids: &TraceIds,
-        request: &Request<Incoming>,
+        request: &Request<CallerStream>,
         request_id: &HeaderValue,
         peer: &Peer,
         now: calendar::Timestamp,

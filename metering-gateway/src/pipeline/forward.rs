@@ -5,15 +5,13 @@ use std::{rc::Rc, time::Duration};
 use gateway_control::options::UpstreamProtocol;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
-use hyper::{
-    body::{Body as _, Incoming},
-    upgrade::OnUpgrade,
-};
+use http_body::Body as _;
 use journal::{AnsweredBy, Outcome};
 use tokio::time::Instant;
 
 use super::{
     body::AnswerBody,
+    caller::{CallerStream, Switching},
     forwarded::Origin,
     grant::Grant,
     headers::{self, Forwarded, KeyPlace},
@@ -38,7 +36,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Call<'a> {
     /// The request.
-    pub request: Request<Incoming>,
+    pub request: Request<CallerStream>,
     /// Its normalized path.
     pub path: &'a str,
     /// The caller's side of the connection.
@@ -65,7 +63,7 @@ pub fn check_length(max: u64, headers: &HeaderMap) -> Result<(), Failure> {
 /// Reads what is left of a refused request, within bounds: a caller that is still sending would otherwise meet a closed connection, not the answer.
 ///
 /// HTTP/2 has a message for it, so nothing needs to be read there; and who waits for `100 Continue` shall not get it.
-pub async fn discard(request: Request<Incoming>) {
+pub async fn discard(request: Request<CallerStream>) {
     if request.version() > Version::HTTP_11 || request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
         return;
     }
@@ -99,7 +97,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
         Version::HTTP_11 if can_switch => headers::upgrade(call.request.headers()),
         _ => (is_extended && can_switch).then(http2::upgrade),
     };
-    let from_caller = (upgrade.is_some() || is_extended).then(|| hyper::upgrade::on(&mut call.request));
+    let from_caller = (upgrade.is_some() || is_extended).then(|| Switching::of(&mut call.request));
     let outgoing = match rewrite(core, grant, &exchange, call, upgrade) {
         Ok(outgoing) => outgoing,
         Err(failure) => return Err(fail(&exchange, failure)),
@@ -145,7 +143,7 @@ struct Asked {
 
 /// A caller that asked for another protocol.
 struct Switch {
-    caller: OnUpgrade,
+    caller: Switching,
     /// It asked by extended CONNECT.
     is_extended: bool,
 }
@@ -164,7 +162,7 @@ fn answered(
     match (switches, switch) {
         (true, Some(Switch { caller, is_extended })) => {
             let overdue = grant.route.total_timeout().and(deadline);
-            let mut answer = switch_over(answer, connection, Tunnel { caller, exchange, overdue });
+            let mut answer = switch_over(answer, connection, Tunnel { caller, exchange, overdue })?;
             if is_extended {
                 http2::accept(&mut answer);
             }
@@ -244,16 +242,18 @@ fn rewrite(
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.
-fn switch_over(mut answer: Response<UpstreamBody>, connection: Connection, tunnel: Tunnel) -> Response<AnswerBody> {
+fn switch_over(answer: Response<UpstreamBody>, connection: Connection, tunnel: Tunnel) -> Result<Response<AnswerBody>, Failure> {
     let is_websocket = answer.headers().get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let upstream = hyper::upgrade::on(&mut answer);
+    let Some((upstream, counted)) = connection.switched() else {
+        return Err(fail(&tunnel.exchange, Failure::internal("the upstream switched protocols where that cannot be")));
+    };
     let (mut parts, _) = answer.into_parts();
     headers::to_caller(&mut parts.headers, true);
     parts.version = Version::default();
     tokio::task::spawn_local(async move {
         tunnel.run(upstream, is_websocket).await;
         // Until here it counts as one of the connections that the upstream may have.
-        drop(connection);
+        drop(counted);
     });
-    Response::from_parts(parts, AnswerBody::empty())
+    Ok(Response::from_parts(parts, AnswerBody::empty()))
 }

@@ -3,9 +3,9 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, ext::Protocol};
+use hyper::ext::Protocol;
 
-use super::respond::Failure;
+use super::{caller::CallerStream, respond::Failure};
 
 const WEBSOCKET: &str = "websocket";
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -14,7 +14,7 @@ const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-
 ///
 /// # Errors
 /// When it asks to connect to anything but a WebSocket.
-pub fn adopt(request: &mut Request<Incoming>) -> Result<(), Failure> {
+pub fn adopt(request: &mut Request<CallerStream>) -> Result<(), Failure> {
     join_cookies(request.headers_mut());
     if request.method() != Method::CONNECT {
         return Ok(());

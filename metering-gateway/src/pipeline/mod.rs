@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod authenticate;
 pub mod body;
+pub mod caller;
 pub mod cors;
 pub mod extras;
 pub mod forward;
@@ -25,10 +26,10 @@ use std::{cell::OnceCell, rc::Rc};
 
 use authenticate::api_key;
 use body::AnswerBody;
+use caller::CallerStream;
 use calendar::Timestamp;
 use grant::Grant;
 use http::{HeaderValue, Request, Response, Version, header};
-use hyper::body::Incoming;
 use respond::{About, Failure};
 
 use crate::{
@@ -39,7 +40,7 @@ use crate::{
 };
 
 /// Answers one call.
-pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<CallerStream>) -> Response<AnswerBody> {
     let index = core.index();
     let now = core.now();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| core.request_id());
@@ -100,7 +101,7 @@ async fn stages<'a>(
     core: &Rc<Core>,
     index: &'a Index,
     peer: &Rc<Peer>,
-    unread: &mut Option<Request<Incoming>>,
+    unread: &mut Option<Request<CallerStream>>,
     request_id: &HeaderValue,
     now: Timestamp,
     found: &Found<'a>,

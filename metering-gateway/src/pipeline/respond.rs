@@ -19,6 +19,10 @@ pub const PROBLEM_PREFIX: &str = "urn:tollkeeper:problem:";
 pub enum Failure {
     /// The host or the framing could be read in two ways.
     Malformed(Malformed),
+    /// It is not HTTP, or could be cut in two ways.
+    NotHttp(&'static str),
+    /// The head is larger than is read.
+    HeadTooLarge,
     /// The path could be read in two ways.
     AmbiguousPath(PathError),
     /// No route matches.
@@ -133,7 +137,8 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(Malformed::Coding) => StatusCode::NOT_IMPLEMENTED,
-            Self::Malformed(_) | Self::AmbiguousPath(_) | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::NotHttp(_) | Self::AmbiguousPath(_) | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -158,7 +163,8 @@ impl Failure {
     /// The last part of the problem's type; also the name under which it is counted.
     pub fn slug(&self) -> &'static str {
         match self {
-            Self::Malformed(_) => "malformed-request",
+            Self::Malformed(_) | Self::NotHttp(_) => "malformed-request",
+            Self::HeadTooLarge => "head-too-large",
             Self::AmbiguousPath(_) => "ambiguous-path",
             Self::NoRoute => "no-route",
             Self::MethodNotAllowed(_) => "method-not-allowed",
@@ -180,7 +186,7 @@ impl Failure {
             Self::Upstream(UpstreamError::ConnectTimeout(_) | UpstreamError::FirstByteTimeout(_)) => "upstream-timeout",
             Self::Upstream(UpstreamError::Overloaded) => "upstream-overloaded",
             Self::Upstream(UpstreamError::Connect(_) | UpstreamError::Unresolved(_)) => "upstream-unreachable",
-            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::FailedHttp2(_)) => "upstream-failed",
+            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::FailedHttp2(_) | UpstreamError::Body(_)) => "upstream-failed",
             Self::NotSwitched => "upstream-failed",
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Stopped(Stop::Revoked) => "key-invalid",
@@ -194,6 +200,8 @@ impl Failure {
     pub fn title(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "The request is ambiguous",
+            Self::NotHttp(_) => "The request is not HTTP",
+            Self::HeadTooLarge => "The request's head is too large",
             Self::AmbiguousPath(_) => "The path is ambiguous",
             Self::NoRoute => "No API here",
             Self::MethodNotAllowed(_) => "The method is not offered here",
@@ -228,6 +236,8 @@ impl Failure {
     pub fn detail(&self) -> String {
         match self {
             Self::Malformed(error) => format!("{error}; send it in its plain form"),
+            Self::NotHttp(what) => format!("{what}; send a request as RFC 9112 has it"),
+            Self::HeadTooLarge => "the head of a request may have 64 KiB and 128 fields; send fewer and shorter fields".into(),
             Self::AmbiguousPath(error) => format!("{error}; send the path in its plain form"),
             Self::NoRoute => "no route matches this path; the API reference lists them".into(),
             Self::MethodNotAllowed(allowed) => {

@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use journal::Outcome;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
@@ -19,9 +17,11 @@ use tokio::{
 };
 
 use super::{
+    caller::Switching,
     meter::{Exchange, Stop},
     websocket::{FrameCounter, close_frame},
 };
+use crate::http1::Tunneled;
 
 /// How much is read at once from each side.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -34,7 +34,7 @@ const POLICY_VIOLATION: u16 = 1008;
 /// RFC 6455, 7.4.1: the endpoint is going away.
 const GOING_AWAY: u16 = 1001;
 
-type Side = TokioIo<Upgraded>;
+type Side = Tunneled;
 
 /// One direction of a tunnel.
 struct Direction {
@@ -68,7 +68,7 @@ enum End {
 #[derive(Debug)]
 pub struct Tunnel {
     /// The caller's connection.
-    pub caller: OnUpgrade,
+    pub caller: Switching,
     /// What is metered.
     pub exchange: Exchange,
     /// When it has taken longer than its route allows.
@@ -77,10 +77,10 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Drives the tunnel to its end and settles the exchange.
-    pub async fn run(self, upstream: OnUpgrade, is_websocket: bool) {
+    pub async fn run(self, upstream: Tunneled, is_websocket: bool) {
         let Self { caller, exchange, overdue } = self;
-        match tokio::try_join!(caller, upstream) {
-            Ok((caller, upstream)) => carry(TokioIo::new(caller), TokioIo::new(upstream), exchange, (is_websocket, overdue)).await,
+        match caller.done().await {
+            Ok(caller) => carry(caller, upstream, exchange, (is_websocket, overdue)).await,
             Err(error) => {
                 tracing::debug!(%error, "a switch of protocols failed");
                 exchange.settle(Outcome::Broken);

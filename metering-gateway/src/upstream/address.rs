@@ -15,7 +15,6 @@ use std::{
 };
 
 use gateway_control::options::UpstreamProtocol;
-use hyper::client::conn::http1::SendRequest;
 use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
@@ -24,10 +23,11 @@ use tokio::{
 };
 
 use super::{
-    RequestBody, UpstreamError,
+    UpstreamError,
     clockwork::Clockwork,
     connect::{Bytestream, Connected, Hooks, Open},
     health::Health,
+    http1::Http1,
     http2::{FIRST_STREAMS, Http2, Stream},
     limits::{AddressLimits, GroupLimits},
     line::Line,
@@ -75,19 +75,6 @@ pub struct Address {
 struct Idle {
     connection: Http1,
     since: u64,
-}
-
-/// A connection that carries one exchange at a time.
-#[derive(Debug)]
-pub struct Http1 {
-    /// Takes the request.
-    pub sender: SendRequest<RequestBody>,
-    /// For how many ticks it had been idle; `None` when it is new.
-    pub idle_ticks: Option<u64>,
-    /// The tick from which on it carries no other exchange.
-    expires: u64,
-    /// An exchange that switched protocols needs the connection when HTTP has ended on it.
-    _open: Rc<Open>,
 }
 
 /// What carries an exchange.
@@ -223,8 +210,11 @@ impl Address {
         // The connection that was used last comes first, so that those in excess grow old.
         let now = self.recipe.clockwork.ticks.get();
         while let Some(Idle { mut connection, since }) = self.pop_idle() {
-            if connection.sender.is_ready() && now < connection.expires && now - since < self.recipe.clockwork.idle_ticks {
-                connection.idle_ticks = Some(now - since);
+            let idle_ticks = now - since;
+            // One that has been idle is more often found closed, which the core may not have been told yet.
+            let is_open = connection.is_ready() && (idle_ticks == 0 || connection.is_silent());
+            if is_open && now < connection.expires && idle_ticks < self.recipe.clockwork.idle_ticks {
+                connection.idle_ticks = Some(idle_ticks);
                 return Some(Carrier::Http1(connection));
             }
         }
@@ -251,16 +241,18 @@ impl Address {
     pub fn release(self: &Rc<Self>, mut connection: Http1) {
         let now = self.recipe.clockwork.ticks.get();
         // A call on a core without any connection can be helped only by one that is closed.
-        if connection.sender.is_closed() || now >= connection.expires || self.limits.is_starving() {
+        if connection.is_spent() || now >= connection.expires || self.limits.is_starving() {
             return;
         }
-        if connection.sender.is_ready() {
+        if connection.is_ready() {
             return self.keep(connection);
         }
         // The last bytes of the request are still under way; an upstream that does not take them in time is not waited for.
         let address = self.clone();
         tokio::task::spawn_local(async move {
-            if let Ok(Ok(())) = timeout(LAST_BYTES_TIMEOUT, connection.sender.ready()).await {
+            if let Ok(true) = timeout(LAST_BYTES_TIMEOUT, connection.sent()).await
+                && connection.is_ready()
+            {
                 address.keep(connection);
             }
         });
@@ -312,10 +304,10 @@ impl Address {
                 address.room_appeared();
             }
         });
-        let carrier = match stream.speak(protocol, Hooks { changed, ended: open.clone(), expires }).await? {
-            Connected::Http1(sender) => {
+        let carrier = match stream.speak(protocol, Hooks { changed, ended: open, expires }).await? {
+            Connected::Http1(connection) => {
                 self.speaks_http2.set(if http1_only { self.speaks_http2.get() } else { Some(false) });
-                Carrier::Http1(Http1 { sender, idle_ticks: None, expires, _open: open })
+                Carrier::Http1(connection)
             }
             Connected::Http2(connection) => {
                 self.speaks_http2.set(Some(true));
@@ -334,7 +326,7 @@ impl Address {
         let now = ticks.get();
         self.idle
             .borrow_mut()
-            .retain(|Idle { connection, since }| now - since < *idle_ticks && now < connection.expires && !connection.sender.is_closed());
+            .retain(|Idle { connection, since }| now - since < *idle_ticks && now < connection.expires && connection.is_ready());
         self.multiplexed.borrow_mut().retain(|connection| {
             if connection.idle_ticks(now) >= *idle_ticks || now >= connection.expires {
                 connection.retire();

@@ -10,15 +10,15 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::error::AnswerBodyError;
+use crate::http1;
 
 /// The body of an answer.
 #[derive(Debug)]
 pub enum UpstreamBody {
     /// Over HTTP/1.1.
-    Http1(Incoming),
+    Http1(http1::Body),
     /// Over HTTP/2.
     Http2(Http2Body),
 }

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::caller::{CallerBody, CallerFault};
-use crate::pipeline::{forward::MAX_DISCARDED_BYTES, grpc::MessageTap};
+use crate::pipeline::{caller::CallerError, forward::MAX_DISCARDED_BYTES, grpc::MessageTap};
 
 /// The most bytes of a request that are kept for another try.
 pub const MAX_KEPT_BYTES: usize = 64 * 1024;
@@ -27,7 +27,7 @@ pub const MAX_KEPT_BYTES: usize = 64 * 1024;
 pub enum RequestBodyError {
     /// The caller stopped sending, or sent what is not HTTP.
     #[error("the caller's body: {0}")]
-    Caller(#[from] hyper::Error),
+    Caller(#[from] CallerError),
     /// It is longer than the gateway allows.
     #[error("the caller's body is too large")]
     TooLarge,

@@ -9,10 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::pipeline::{headers, meter::Pulse};
+use crate::pipeline::{
+    caller::{CallerError, CallerStream},
+    headers,
+    meter::Pulse,
+};
 
 /// What a caller has to send within the body timeout, unless its body ends: a byte now and then does not count as sending.
 const FAIR_PIECE_BYTES: u64 = 16 * 1024;
@@ -20,7 +23,7 @@ const FAIR_PIECE_BYTES: u64 = 16 * 1024;
 /// A caller's body.
 #[derive(Debug)]
 pub struct CallerBody {
-    inner: Incoming,
+    inner: CallerStream,
     patience: Patience,
     pulse: Pulse,
 }
@@ -29,7 +32,7 @@ pub struct CallerBody {
 #[derive(Debug)]
 pub enum CallerFault {
     /// It stopped sending, or sent what is not HTTP.
-    Broke(hyper::Error),
+    Broke(CallerError),
     /// It came too slowly.
     TooSlow,
 }
@@ -64,7 +67,7 @@ impl Patience {
 
 impl CallerBody {
     /// Each next piece of the body comes within `timeout`, as long as the exchange has no answer.
-    pub fn new(inner: Incoming, timeout: Duration, pulse: Pulse) -> Self {
+    pub fn new(inner: CallerStream, timeout: Duration, pulse: Pulse) -> Self {
         Self { inner, patience: Patience { timeout, timer: None, armed: false, received: 0 }, pulse }
     }
 

@@ -3,26 +3,20 @@
 use std::{cell::Cell, io, rc::Rc};
 
 use gateway_control::options::UpstreamProtocol;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    body::RequestBody,
     error::UpstreamError,
-    fair::FairStream,
+    http1::Http1,
     http2::Http2,
     tls::{TlsConfigs, is_http2},
 };
-
-/// The largest head of an answer over HTTP/1.1.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+use crate::http1::Transport;
 
 /// A permit for a connection, which goes back when neither its driver nor an exchange needs it any more.
 #[derive(Debug)]
@@ -58,7 +52,7 @@ pub struct Hooks {
 /// A new connection.
 pub enum Connected {
     /// It carries one exchange at a time.
-    Http1(SendRequest<RequestBody>),
+    Http1(Http1),
     /// It carries many.
     Http2(Rc<Http2>),
 }
@@ -103,22 +97,9 @@ impl Bytestream {
     pub async fn speak(self, protocol: UpstreamProtocol, hooks: Hooks) -> Result<Connected, UpstreamError> {
         match self {
             Self::Plain(stream) if protocol == UpstreamProtocol::Http2 => Ok(Connected::Http2(Http2::start(stream, hooks).await?)),
-            Self::Plain(stream) => http1(stream, hooks.ended).await,
+            Self::Plain(stream) => Ok(Connected::Http1(Http1::new(Transport::Tcp(stream), hooks.expires, hooks.ended))),
             Self::Tls(stream) if is_http2(stream.get_ref().1.alpn_protocol()) => Ok(Connected::Http2(Http2::start(stream, hooks).await?)),
-            Self::Tls(stream) => http1(stream, hooks.ended).await,
+            Self::Tls(stream) => Ok(Connected::Http1(Http1::new(Transport::Other(stream), hooks.expires, hooks.ended))),
         }
     }
-}
-
-/// Starts HTTP/1.1 on a connection; it is driven beside the exchanges until it ends.
-async fn http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ended: Rc<Open>) -> Result<Connected, UpstreamError> {
-    let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(FairStream::new(stream))).await?;
-    tokio::task::spawn_local(async move {
-        // What breaks a connection is seen, and told, by the exchange on it.
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a connection to an upstream ended");
-        }
-        drop(ended);
-    });
-    Ok(Connected::Http1(sender))
 }

@@ -2,6 +2,9 @@
 
 use std::{io, time::Duration};
 
+use super::body::RequestBodyError;
+use crate::http1;
+
 /// Why an upstream gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -22,7 +25,10 @@ pub enum UpstreamError {
     FirstByteTimeout(Duration),
     /// It closed the connection, or what it sent is not HTTP/1.1.
     #[error("no valid answer: {0}")]
-    Failed(#[from] hyper::Error),
+    Failed(#[from] http1::Error),
+    /// The caller's body could not be passed on.
+    #[error("the request could not be sent: {0}")]
+    Body(RequestBodyError),
     /// It closed the connection or the stream, or what it sent is not HTTP/2.
     #[error("no valid answer over HTTP/2: {0}")]
     FailedHttp2(#[from] h2::Error),
@@ -43,7 +49,7 @@ impl UpstreamError {
     /// with what is not HTTP, would do so again.
     pub fn is_broken_connection(&self) -> bool {
         match self {
-            Self::Failed(error) => !error.is_parse() && !error.is_user() && !error.is_timeout(),
+            Self::Failed(error) => error.is_broken_connection(),
             Self::FailedHttp2(error) => error.is_io() || error.is_remote(),
             _ => false,
         }
@@ -55,7 +61,7 @@ impl UpstreamError {
 pub enum AnswerBodyError {
     /// Over HTTP/1.1.
     #[error(transparent)]
-    Http1(#[from] hyper::Error),
+    Http1(#[from] http1::Error),
     /// Over HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),

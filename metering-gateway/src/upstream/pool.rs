@@ -19,7 +19,7 @@ use super::{
     seen::AddressSeen,
     shared::Upstreams,
 };
-use crate::policy::services::GroupSpec;
+use crate::{http1::Tunneled, policy::services::GroupSpec};
 
 /// Every how many ticks groups are looked after.
 const SECOND_TICKS: u64 = 10;
@@ -72,6 +72,13 @@ impl Connection {
     /// What an exchange that has begun is carried by.
     pub fn new(busy: Busy, carrier: Carrier) -> Self {
         Self { busy, carrier }
+    }
+
+    /// The byte stream, once both sides have agreed on another protocol; and what counts it as a connection and a call while that lasts.
+    pub fn switched(self) -> Option<(Tunneled, impl Sized + 'static)> {
+        let Carrier::Http1(connection) = self.carrier else { return None };
+        let (tunneled, open) = connection.switched();
+        Some((tunneled?, (self.busy, open)))
     }
 
     /// The exchange has ended in order: another may follow.

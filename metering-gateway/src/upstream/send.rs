@@ -13,9 +13,10 @@ use tokio::time::timeout;
 
 use super::{
     RequestBody, UpstreamBody, UpstreamError,
-    address::{Carrier, Http1},
+    address::Carrier,
     body::{BodyFault, Source},
     group::Group,
+    http1::{self, Http1},
     http2::Stream,
     pool::{Busy, Connection},
 };
@@ -37,8 +38,6 @@ pub struct Patience {
 
 /// What came of one try.
 enum Failed {
-    /// Nothing was sent: the connection was closed already.
-    Stale(Parts, RequestBody),
     /// Nothing was processed.
     Unprocessed(Parts, UpstreamError),
     /// It failed; the head is there if it was kept.
@@ -100,7 +99,6 @@ pub async fn send(
         };
         match failed {
             Ok(answered) => return Ok(answered),
-            Err(Failed::Stale(unsent, unread)) => (head, body) = (unsent, Some(unread)),
             Err(Failed::Unprocessed(kept, error)) => {
                 sending.unprocessed += 1;
                 if sending.unprocessed > MAX_UNPROCESSED || !sending.can_repeat() {
@@ -156,34 +154,26 @@ impl Sending<'_> {
         started: Instant,
     ) -> Result<(Response<UpstreamBody>, Connection), Failed> {
         let mut connection = connection;
-        // Keeping the head costs a copy. A connection that was in use a moment ago to the only address is hardly ever closed, and where it is, there is
-        // nowhere else to go.
-        let keeps =
-            self.repeatable && self.retries_left > 0 && (self.group.has_several() || connection.idle_ticks.is_some_and(|ticks| ticks > 0));
-        let kept = keeps.then(|| {
+        if self.repeatable && self.retries_left > 0 {
             self.source.keep();
-            head.clone()
-        });
-        let request = Request::from_parts(head, body);
-        match self.within(connection.sender.try_send_request(request)).await {
+        }
+        match self.within(connection.send(&head, body)).await {
             Ok(Ok(answer)) => {
                 self.answered(&busy, answer.status(), started);
-                Ok((answer.map(UpstreamBody::Http1), Connection::new(busy, Carrier::Http1(connection))))
+                Ok((answer, Connection::new(busy, Carrier::Http1(connection))))
             }
-            Ok(Err(mut failed)) => {
-                if let Some(unsent) = failed.take_message()
-                    && self.may_send_unsent(connection.idle_ticks.is_some())
-                {
-                    let (head, body) = unsent.into_parts();
-                    return Err(Failed::Stale(head, body));
-                }
-                let error = UpstreamError::from(failed.into_error());
+            Ok(Err(failure)) => {
+                let error = match failure {
+                    http1::Failure::Upstream(error) => UpstreamError::Failed(error),
+                    http1::Failure::Body(error) => UpstreamError::Body(error),
+                };
+                // A connection that the upstream closed for being idle says nothing about its address.
                 let was_idle = connection.idle_ticks.is_some_and(|ticks| ticks > 0);
                 if !(was_idle && error.is_broken_connection()) {
                     self.failed(&busy);
                 }
                 self.tried.push(busy.address().socket);
-                Err(Failed::Broken(kept, error))
+                Err(Failed::Broken(Some(head), error))
             }
             Err(error) => {
                 self.failed(&busy);
@@ -254,15 +244,6 @@ impl Sending<'_> {
         if self.source.fault() == BodyFault::None {
             self.group.failed(busy.address());
         }
-    }
-
-    /// Whether a call of which nothing was sent may be sent on another connection: always when this one had been idle, for there are only so many of
-    /// those; else a few times.
-    fn may_send_unsent(&mut self, was_idle: bool) -> bool {
-        if !was_idle {
-            self.unprocessed += 1;
-        }
-        self.unprocessed <= MAX_UNPROCESSED
     }
 
     fn can_repeat(&self) -> bool {

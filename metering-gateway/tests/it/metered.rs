@@ -18,7 +18,7 @@ use metering_gateway::{
     listener::Peer,
     metrics::Metrics,
     observe::Observer,
-    pipeline::{self, body::AnswerBody},
+    pipeline::{self, body::AnswerBody, caller::CallerStream},
     policy::{PolicyInForce, store::PolicyStore},
     shared::Shared,
     upstream::{Upstreams, tls},
@@ -73,7 +73,7 @@ async fn answer(core: &Rc<Core>, world: &World, path: &str) -> Response<AnswerBo
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, give) = (core.clone(), give.clone());
         async move {
-            let answer = pipeline::handle(core, Rc::new(Peer::new([127, 0, 0, 1].into(), false)), request).await;
+            let answer = pipeline::handle(core, Rc::new(Peer::new([127, 0, 0, 1].into(), false)), request.map(CallerStream::Http2)).await;
             let taken = give.take().expect("one call").send(answer);
             assert!(taken.is_ok(), "the test waits for it");
             std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>().await

@@ -1,0 +1,114 @@
+//! A body that is read from a wire, piece by piece, when it is asked for: a slow reader slows its own sender and nobody else.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use super::{
+    Error, Tunneled, Wire,
+    decode::{Decoded, Decoder},
+    wire::Inner,
+};
+
+/// The body of the message that comes in on a wire.
+#[derive(Debug)]
+pub struct Body(Rc<Wire>);
+
+impl Body {
+    /// The body of the message whose head was read last.
+    pub fn new(wire: Rc<Wire>) -> Self {
+        wire.with(|inner| inner.inbound.has_reader = true);
+        Self(wire)
+    }
+
+    /// The byte stream, once HTTP has ended on it because both sides agreed on another protocol.
+    pub fn upgrade(&self) -> oneshot::Receiver<Tunneled> {
+        let (heir, tunneled) = oneshot::channel();
+        self.0.with(|inner| inner.heir = Some(heir));
+        tunneled
+    }
+}
+
+impl Inner {
+    /// The message is whole, or nobody reads on.
+    fn reader_is_done(&mut self) {
+        if let Some(waits) = self.inbound.waits.take() {
+            waits.wake();
+        }
+    }
+
+    /// Tells the peer to send the body.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.queued() == 0 {
+            self.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        ready!(self.poll_flush(cx))?;
+        self.inbound.expects_continue = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            let decoded = match self.inbound.decoder.decode(&mut self.read, self.eof) {
+                Ok(decoded) => decoded,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+            match decoded {
+                Decoded::Frame(frame) => {
+                    if self.inbound.decoder == Decoder::Ended {
+                        self.reader_is_done();
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Decoded::End => {
+                    self.reader_is_done();
+                    return Poll::Ready(None);
+                }
+                Decoded::More => {
+                    if self.inbound.expects_continue {
+                        ready!(self.poll_continue(cx))?;
+                    }
+                    if let Err(error) = ready!(self.poll_fill(cx)) {
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    #[inline]
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.0.with(|inner| inner.poll_body(cx))
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.0.inbound_ended()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        self.0.with(|inner| inner.inbound.decoder.remaining()).map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.0.with(|inner| {
+            inner.inbound.has_reader = false;
+            inner.reader_is_done();
+        });
+    }
+}

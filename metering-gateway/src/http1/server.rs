@@ -1,0 +1,269 @@
+//! A caller's connection: one request after another, each answered before the next is looked at.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use http::{Method, Response, StatusCode, Version};
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Body, Error, MAX_HEAD_BYTES, Wire,
+    head::{self, RequestHead, Scanned},
+    write,
+};
+use crate::{
+    core::Core,
+    drain::{Notice, Order},
+    listener::Peer,
+    pipeline::{
+        self,
+        body::AnswerBody,
+        caller::CallerStream,
+        respond::{About, Failure},
+    },
+};
+
+/// How a connection goes on.
+enum Next {
+    /// Another request came.
+    Request(Box<RequestHead>),
+    /// What came is no request.
+    Refused(Failure),
+    /// Nobody asks any more.
+    Over(&'static str),
+}
+
+/// The word of the core to a connection, without a look at anything shared while calls flow.
+struct Orders<L> {
+    /// Listens to [`Notice`] and never ends.
+    listening: L,
+    has_listened: bool,
+}
+
+/// One caller's connection.
+struct Connection<'a> {
+    core: &'a Rc<Core>,
+    peer: &'a Rc<Peer>,
+    wire: &'a Rc<Wire>,
+    told: &'a std::cell::Cell<Option<Order>>,
+    /// Wakes when [`Self::deadline`] may be over. Set anew only when it has fired or would fire too late.
+    timer: Pin<&'a mut Sleep>,
+    armed: bool,
+    deadline: Instant,
+    scanned: Scanned,
+    asked_before: bool,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(core: &Rc<Core>, peer: &Rc<Peer>, wire: &Rc<Wire>, notice: Notice) {
+    let told = std::cell::Cell::new(None);
+    let calm = notice.calm();
+    let mut notice = notice;
+    let listening = async {
+        loop {
+            let order = notice.next().await;
+            told.set(Some(order));
+        }
+    };
+    let mut orders = Orders { listening: pin!(listening), has_listened: false };
+    let deadline = Instant::now() + core.shared.config.head_timeout;
+    let timer = pin!(tokio::time::sleep_until(deadline));
+    let mut connection =
+        Connection { core, peer, wire, told: &told, timer, armed: false, deadline, scanned: Scanned::default(), asked_before: false };
+    let mut serving = pin!(connection.run());
+    let over = poll_fn(|cx| {
+        // Between two phases of the core there is nothing to hear.
+        if !orders.has_listened || !calm.get() {
+            orders.has_listened = true;
+            let _: Poll<()> = orders.listening.as_mut().poll(cx);
+        }
+        if peer.poll_cut(cx) {
+            return Poll::Ready("its caller does not read that its call was ended");
+        }
+        serving.as_mut().poll(cx)
+    })
+    .await;
+    tracing::debug!(why = over, "a connection ended");
+}
+
+impl Connection<'_> {
+    /// Says why it ended.
+    async fn run(&mut self) -> &'static str {
+        loop {
+            let head = match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::Request(head) => head,
+                Next::Refused(failure) => return self.refuse(failure).await,
+                Next::Over(why) => {
+                    let _ = poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
+                    return why;
+                }
+            };
+            self.asked_before = true;
+            match self.answer(*head).await {
+                Ok(true) => (),
+                Ok(false) => {
+                    let _ = poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
+                    return "its last answer was given";
+                }
+                Err(why) => return why,
+            }
+            self.deadline = Instant::now() + self.core.shared.config.keep_alive_timeout;
+        }
+    }
+
+    /// Waits for the next head.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            let (found, begun) = self.wire.with(|inner| {
+                let found = if inner.read.is_empty() { Ok(None) } else { head::request(&mut inner.read, &mut self.scanned) };
+                (found, !inner.read.is_empty())
+            });
+            match found {
+                Ok(Some(head)) => return Poll::Ready(Next::Request(Box::new(head))),
+                Ok(None) => (),
+                Err(error) => return Poll::Ready(Next::Refused(refusal(&error))),
+            }
+            match self.wire.poll_more(cx) {
+                Poll::Ready(Ok(())) if self.wire.with(|inner| inner.eof) => return Poll::Ready(Next::Over("its caller has gone")),
+                Poll::Ready(Ok(())) if !begun && self.asked_before => {
+                    // From the first byte of a head on, its own bound counts.
+                    self.deadline = Instant::now() + self.core.shared.config.head_timeout;
+                }
+                Poll::Ready(Ok(())) => (),
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Over("it broke")),
+                Poll::Pending if !begun && self.told.get() == Some(Order::Close) => return Poll::Ready(Next::Over("idle connections are closed")),
+                Poll::Pending => {
+                    std::task::ready!(self.poll_deadline(cx));
+                    return Poll::Ready(Next::Over("nothing was asked on it in time"));
+                }
+            }
+        }
+    }
+
+    /// Ready when the deadline is over.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if !self.armed || self.timer.deadline() > self.deadline {
+                self.timer.as_mut().reset(self.deadline);
+                self.armed = true;
+            } else if !self.timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            std::task::ready!(self.timer.as_mut().poll(cx));
+            if Instant::now() >= self.deadline {
+                return Poll::Ready(());
+            }
+            self.armed = false;
+        }
+    }
+
+    /// Answers one request. False: it was the last.
+    async fn answer(&mut self, head: RequestHead) -> Result<bool, &'static str> {
+        let RequestHead { request, body, keep_alive, expects_continue, takes_trailers } = head;
+        let is_head = *request.method() == Method::HEAD;
+        let mut asked = write::Asked { is_head, version: request.version(), takes_trailers, keep_alive };
+        self.wire.begin_inbound(body, expects_continue);
+        let request = request.map(|()| CallerStream::Http1(Body::new(self.wire.clone())));
+        let answer = {
+            let mut handling = pin!(pipeline::handle(self.core.clone(), self.peer.clone(), request));
+            poll_fn(|cx| match handling.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending => self.poll_gone(cx).map(|()| None),
+            })
+            .await
+        };
+        let Some(answer) = answer else { return Err("its caller left before it was answered") };
+        asked.keep_alive &= self.told.get().is_none() && !self.peer.is_surplus();
+        let is_switch = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        self.send(answer, &mut asked).await?;
+        if is_switch {
+            return if self.wire.hand_over() { Err("it goes on with another protocol") } else { Err("nobody takes the other protocol") };
+        }
+        if !self.wire.inbound_ended() {
+            // Whoever passes the request on may still be at it.
+            poll_fn(|cx| self.poll_reader(cx)).await;
+        }
+        Ok(asked.keep_alive && self.wire.inbound_ended())
+    }
+
+    async fn send(&self, answer: Response<AnswerBody>, asked: &mut write::Asked) -> Result<(), &'static str> {
+        let mut writer = self.core.with_date(|date| write::answer(self.wire, &answer, asked, date));
+        let mut body = pin!(answer.into_body());
+        poll_fn(|cx| match writer.poll(self.wire, body.as_mut(), cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(write::WriteError::Io(_))) => Poll::Ready(Err("its caller left before its answer was whole")),
+            Poll::Ready(Err(write::WriteError::Body(error))) => {
+                tracing::debug!(%error, "an answer broke off");
+                Poll::Ready(Err("its answer broke off"))
+            }
+            Poll::Ready(Err(write::WriteError::Length)) => Poll::Ready(Err("its answer was not as long as its head said")),
+            Poll::Pending => self.poll_gone(cx).map(|()| Err("its caller left before its answer was whole")),
+        })
+        .await
+    }
+
+    /// Ready when the caller has gone while its call is under way. What it asks meanwhile is kept, within bounds.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_read = self.wire.with(|inner| {
+            let inbound = &mut inner.inbound;
+            let is_read = inbound.has_reader && inbound.decoder != super::decode::Decoder::Ended;
+            if is_read {
+                // Its reader sees the caller go, and says when there is nothing more to read.
+                note(&mut inbound.waits, cx);
+            }
+            is_read
+        });
+        while !is_read && self.wire.with(|inner| !inner.eof && inner.read.len() < MAX_HEAD_BYTES) {
+            match std::task::ready!(self.wire.poll_more(cx)) {
+                Ok(()) => (),
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        if self.wire.with(|inner| inner.eof) && !is_read { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ready when the request's body is whole, or nobody reads on.
+    fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wire.with(|inner| {
+            let inbound = &mut inner.inbound;
+            if !inbound.has_reader || inbound.decoder == super::decode::Decoder::Ended {
+                return Poll::Ready(());
+            }
+            note(&mut inbound.waits, cx);
+            Poll::Pending
+        })
+    }
+
+    /// Answers what is no request, and ends the connection.
+    async fn refuse(&self, failure: Failure) -> &'static str {
+        self.core.metrics.failed(&failure);
+        let request_id = self.core.request_id();
+        let index = self.core.index();
+        let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url, is_grpc: false };
+        let mut answer = failure.into_response(about);
+        answer.headers_mut().insert(pipeline::headers::X_REQUEST_ID, request_id);
+        let mut asked = write::Asked { is_head: false, version: Version::HTTP_11, takes_trailers: false, keep_alive: false };
+        if self.send(answer, &mut asked).await.is_ok() {
+            let _ = poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
+        }
+        "what was sent on it is no request"
+    }
+}
+
+fn note(place: &mut Option<Waker>, cx: &Context<'_>) {
+    if !place.as_ref().is_some_and(|held| held.will_wake(cx.waker())) {
+        *place = Some(cx.waker().clone());
+    }
+}
+
+fn refusal(error: &Error) -> Failure {
+    match error {
+        Error::HeadTooLarge => Failure::HeadTooLarge,
+        Error::Malformed(what) => Failure::NotHttp(what),
+        Error::Io(_) | Error::Closed => Failure::NotHttp("the connection was closed"),
+    }
+}

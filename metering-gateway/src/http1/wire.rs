@@ -1,0 +1,376 @@
+//! A byte stream with what was read of it and what is to be sent on it.
+//!
+//! It belongs to one core and is shared by what reads and what writes, which may be two tasks: each waits for its own direction. Buffers are held only
+//! while there is something in them, so that a connection that rests costs its socket and little more.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::oneshot,
+};
+
+use super::{Error, decode::Decoder};
+use crate::guard::stream::PatientStream;
+
+/// How much is read at once.
+const READ_BYTES: usize = 32 * 1024;
+/// So many reads in a row may find something before the others on the core have their turn: a peer that sends without end would keep it to itself.
+const READS_IN_A_ROW: u8 = 8;
+/// Buffers that are kept for the next message, by number and size.
+const MAX_KEPT_BUFFERS: usize = 64;
+const MAX_KEPT_BYTES: usize = 32 * 1024;
+
+thread_local! {
+    /// Where the core reads to; what was read is copied into memory of its size.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+    /// Empty buffers for what is to be sent.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A byte stream of any kind.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// What HTTP is spoken over.
+pub enum Transport {
+    /// TCP as it is.
+    Tcp(TcpStream),
+    /// TLS, or the bytes of another protocol.
+    Other(Box<dyn Stream>),
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(stream) => stream.fmt(f),
+            Self::Other(_) => f.write_str("Other"),
+        }
+    }
+}
+
+/// A byte stream on which HTTP has ended, and what had been read of what follows.
+#[derive(Debug)]
+pub struct Tunneled {
+    read: Bytes,
+    io: Transport,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Wire(RefCell<Inner>);
+
+/// What is known of the message that comes in.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Where its body ends.
+    pub decoder: Decoder,
+    /// It is read by somebody who may go on.
+    pub has_reader: bool,
+    /// The peer waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// Whoever waits for the reader to finish.
+    pub waits: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    /// Absent once another protocol has it.
+    io: Option<PatientStream<Transport>>,
+    pub(super) read: BytesMut,
+    pub(super) eof: bool,
+    in_a_row: u8,
+    /// What is to be sent: this from `sent` on, then `tail`, then `trail`.
+    pub(super) out: Vec<u8>,
+    sent: usize,
+    pub(super) tail: Bytes,
+    pub(super) trail: &'static [u8],
+    pub(super) inbound: Inbound,
+    /// Gets the byte stream when the protocol is switched.
+    pub(super) heir: Option<oneshot::Sender<Tunneled>>,
+}
+
+impl Wire {
+    /// A connection of which `read` was read before. A write waits for its reader at most for `patience`.
+    pub fn new(io: Transport, read: BytesMut, patience: Option<Duration>) -> Rc<Self> {
+        let inbound = Inbound { decoder: Decoder::Ended, has_reader: false, expects_continue: false, waits: None };
+        Rc::new(Self(RefCell::new(Inner {
+            io: Some(PatientStream::new(io, patience)),
+            read,
+            eof: false,
+            in_a_row: 0,
+            out: Vec::new(),
+            sent: 0,
+            tail: Bytes::new(),
+            trail: &[],
+            inbound,
+            heir: None,
+        })))
+    }
+
+    pub(super) fn with<T>(&self, with: impl FnOnce(&mut Inner) -> T) -> T {
+        with(&mut self.0.borrow_mut())
+    }
+
+    /// A message with a body comes in.
+    pub fn begin_inbound(&self, decoder: Decoder, expects_continue: bool) {
+        let inbound = &mut self.0.borrow_mut().inbound;
+        *inbound = Inbound { decoder, has_reader: false, expects_continue, waits: inbound.waits.take() };
+    }
+
+    /// Whether the message that came in is whole.
+    pub fn inbound_ended(&self) -> bool {
+        self.0.borrow().inbound.decoder == Decoder::Ended
+    }
+
+    /// Whether nothing is under way in either direction, nothing came unasked, and the peer has not gone. Does not wait.
+    pub fn rests(&self) -> bool {
+        let inner = &mut *self.0.borrow_mut();
+        inner.in_a_row = 0;
+        inner.inbound.decoder == Decoder::Ended
+            && inner.read.is_empty()
+            && inner.queued() == 0
+            && inner.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Whether the system has seen the peer go, or anything come. One call of the system.
+    pub fn is_silent(&self) -> bool {
+        match self.0.borrow().io.as_ref().map(PatientStream::get_ref) {
+            Some(Transport::Tcp(stream)) => {
+                let peeked = socket2::SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()]);
+                peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Some(Transport::Other(_)) => true,
+            None => false,
+        }
+    }
+
+    /// Looks at what has been read; says whether nothing more will come.
+    pub fn peek<T>(&self, look: impl FnOnce(&[u8]) -> T) -> (T, bool) {
+        self.with(|inner| (look(&inner.read), inner.eof))
+    }
+
+    /// Looks for a head in what has been read; says whether nothing more will come.
+    pub fn read_head<T>(&self, find: impl FnOnce(&mut BytesMut) -> Result<Option<T>, Error>) -> (Result<Option<T>, Error>, bool) {
+        self.with(|inner| {
+            let found = if inner.read.is_empty() { Ok(None) } else { find(&mut inner.read) };
+            (found, inner.eof)
+        })
+    }
+
+    /// Reads until more is there or the peer has gone, for whoever waits for a message.
+    pub fn poll_more(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_fill(cx)
+    }
+
+    /// Sends what is to be sent.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_flush(cx)
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0.borrow_mut().io {
+            Some(io) => Pin::new(io).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// HTTP ends here; another protocol goes on. `None` if it has been taken before.
+    pub fn take(&self) -> Option<Tunneled> {
+        let inner = &mut *self.0.borrow_mut();
+        let io = inner.io.take()?.into_inner();
+        Some(Tunneled { read: std::mem::take(&mut inner.read).freeze(), io })
+    }
+
+    /// The byte stream goes to who asked for it.
+    pub fn hand_over(&self) -> bool {
+        let heir = self.with(|inner| inner.heir.take());
+        match (heir, self.take()) {
+            (Some(heir), Some(tunneled)) => heir.send(tunneled).is_ok(),
+            _ => false,
+        }
+    }
+}
+
+impl Inner {
+    /// How much waits to be sent.
+    pub(super) fn queued(&self) -> usize {
+        self.out.len() - self.sent + self.tail.len() + self.trail.len()
+    }
+
+    /// A buffer for what is to be sent first.
+    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(4 * 1024));
+        }
+        &mut self.out
+    }
+
+    /// Reads once. Ready when more is there, or the peer has gone.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        if self.in_a_row >= READS_IN_A_ROW {
+            self.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let (read, eof) = (&mut self.read, &mut self.eof);
+        let polled = SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+            match buffer.filled() {
+                [] => *eof = true,
+                filled if read.is_empty() => *read = BytesMut::from(filled),
+                filled => read.extend_from_slice(filled),
+            }
+            Poll::Ready(Ok(()))
+        });
+        self.in_a_row = if polled.is_ready() { self.in_a_row + 1 } else { 0 };
+        polled
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.queued() > 0 {
+            let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+            let first = &self.out[self.sent..];
+            let written = if self.tail.is_empty() && self.trail.is_empty() {
+                ready!(Pin::new(io).poll_write(cx, first))?
+            } else {
+                let pieces = [IoSlice::new(first), IoSlice::new(&self.tail), IoSlice::new(self.trail)];
+                ready!(Pin::new(io).poll_write_vectored(cx, &pieces))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        if self.out.capacity() > 0 {
+            self.recycle();
+        }
+        match &mut self.io {
+            Some(io) if matches!(io.get_ref(), Transport::Other(_)) => Pin::new(io).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn advance(&mut self, written: usize) {
+        let from_out = written.min(self.out.len() - self.sent);
+        self.sent += from_out;
+        let from_tail = (written - from_out).min(self.tail.len());
+        self.tail.advance(from_tail);
+        self.trail = &self.trail[written - from_out - from_tail..];
+    }
+
+    fn recycle(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
+        self.sent = 0;
+        if out.capacity() <= MAX_KEPT_BYTES {
+            out.clear();
+            BUFFERS.with_borrow_mut(|kept| {
+                if kept.len() < MAX_KEPT_BUFFERS {
+                    kept.push(out);
+                }
+            });
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Tunneled {
+    /// A byte stream on which nothing was read ahead.
+    pub fn new(io: Transport) -> Self {
+        Self { read: Bytes::new(), io }
+    }
+}
+
+impl AsyncRead for Tunneled {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let here = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read.split_to(here));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunneled {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,288 @@
+//! Heads and bodies on their way out.
+
+use std::{
+    io::{self, Write as _},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use http_body::{Body, Frame};
+
+use super::Wire;
+
+/// Pieces up to this size are copied behind what is to be sent before them, so that both leave in one piece; larger ones are sent from where they are.
+const COPIED_BYTES: usize = 8 * 1024;
+/// So much is gathered before it is sent, as long as there is more at hand.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// How a body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// So many bytes are still to come.
+    Length(u64),
+    /// Chunks, and whether fields may follow the last one.
+    Chunked {
+        /// The receiver takes fields behind the last chunk.
+        trailers: bool,
+    },
+    /// It ends with the connection.
+    UntilClose,
+}
+
+/// Why a body could not be sent.
+#[derive(Debug)]
+pub enum WriteError<E> {
+    /// The connection broke.
+    Io(io::Error),
+    /// The body broke off.
+    Body(E),
+    /// The body is longer or shorter than its head says.
+    Length,
+}
+
+/// Sends one body.
+#[derive(Debug)]
+pub struct Writer {
+    framing: Framing,
+    ended: bool,
+}
+
+/// What a turn of taking frames came to.
+enum Gathered<E> {
+    /// Something is to be sent, and there may be more after it.
+    More,
+    /// The next frame is waited for.
+    Waits,
+    /// The body is whole.
+    Ended,
+    Failed(WriteError<E>),
+}
+
+impl Writer {
+    /// A body that is delimited so.
+    pub fn new(framing: Framing) -> Self {
+        Self { framing, ended: framing == Framing::None }
+    }
+
+    /// Sends what there is of the body, and of what waits on the wire. Ready when all of it has been sent.
+    pub fn poll<B>(&mut self, wire: &Wire, mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Result<(), WriteError<B::Error>>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        loop {
+            let gathered = self.gather(wire, body.as_mut(), cx);
+            ready!(wire.poll_flush(cx)).map_err(WriteError::Io)?;
+            match gathered {
+                Gathered::More => (),
+                Gathered::Waits => return Poll::Pending,
+                Gathered::Ended => return Poll::Ready(Ok(())),
+                Gathered::Failed(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn gather<B: Body<Data = Bytes>>(&mut self, wire: &Wire, mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Gathered<B::Error> {
+        while !self.ended {
+            // A piece that is not copied goes alone.
+            if wire.with(|inner| !inner.tail.is_empty() || !inner.trail.is_empty() || inner.queued() >= GATHERED_BYTES) {
+                return Gathered::More;
+            }
+            let polled = if self.is_whole(&*body) { Poll::Ready(None) } else { body.as_mut().poll_frame(cx) };
+            match polled {
+                Poll::Pending => return Gathered::Waits,
+                Poll::Ready(Some(Err(error))) => return Gathered::Failed(WriteError::Body(error)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    if !self.put(wire, frame) {
+                        return Gathered::Failed(WriteError::Length);
+                    }
+                }
+                Poll::Ready(None) if matches!(self.framing, Framing::Length(left) if left > 0) => return Gathered::Failed(WriteError::Length),
+                Poll::Ready(None) => self.end(wire, None),
+            }
+        }
+        Gathered::Ended
+    }
+
+    /// Whether there is nothing more to ask the body for.
+    fn is_whole<B: Body>(&self, body: &B) -> bool {
+        self.framing == Framing::Length(0) || body.is_end_stream()
+    }
+
+    /// Puts a frame on the wire. False if it is more than the head says.
+    fn put(&mut self, wire: &Wire, frame: Frame<Bytes>) -> bool {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                self.end(wire, frame.trailers_ref());
+                return true;
+            }
+        };
+        if let Framing::Length(left) = &mut self.framing {
+            let Some(rest) = left.checked_sub(data.len() as u64) else { return false };
+            *left = rest;
+        }
+        // A chunk without bytes would be the last.
+        if data.is_empty() {
+            return true;
+        }
+        let is_chunked = matches!(self.framing, Framing::Chunked { .. });
+        wire.with(|inner| {
+            let out = inner.out();
+            if is_chunked {
+                // Writing to a vector cannot fail.
+                let _ = write!(out, "{:x}\r\n", data.len());
+            }
+            if data.len() <= COPIED_BYTES {
+                out.extend_from_slice(&data);
+                out.extend_from_slice(if is_chunked { b"\r\n" } else { b"" });
+            } else {
+                inner.tail = data;
+                inner.trail = if is_chunked { b"\r\n" } else { b"" };
+            }
+        });
+        true
+    }
+
+    fn end(&mut self, wire: &Wire, trailers: Option<&HeaderMap>) {
+        self.ended = true;
+        let Framing::Chunked { trailers: takes } = self.framing else { return };
+        wire.with(|inner| {
+            let out = inner.out();
+            out.extend_from_slice(b"0\r\n");
+            if let Some(trailers) = trailers.filter(|_| takes) {
+                put_fields(out, trailers);
+            }
+            out.extend_from_slice(b"\r\n");
+        });
+    }
+}
+
+fn put_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes fields, but for those that frame the body, which are the sender's to say.
+fn put_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+            put_field(out, name, value);
+        }
+    }
+}
+
+fn put_length(out: &mut Vec<u8>, length: u64) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "content-length: {length}\r\n");
+}
+
+/// Puts the head of a request on the wire, and says how its body is delimited.
+pub fn request<B: Body>(wire: &Wire, head: &Parts, body: &B) -> Writer {
+    let framing = match body.size_hint().exact() {
+        _ if body.is_end_stream() => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked { trailers: true },
+    };
+    // RFC 9110, 8.6: methods that come with a body say that there is none.
+    let says_none = framing == Framing::None && (head.headers.contains_key(header::CONTENT_LENGTH) || has_body(&head.method));
+    wire.with(|inner| {
+        let out = inner.out();
+        out.extend_from_slice(head.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        put_fields(out, &head.headers);
+        match framing {
+            Framing::Length(length) => put_length(out, length),
+            Framing::Chunked { .. } => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            _ if says_none => put_length(out, 0),
+            _ => (),
+        }
+        out.extend_from_slice(b"\r\n");
+    });
+    Writer::new(framing)
+}
+
+fn has_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// What an answer's head depends on besides the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// It was asked with `HEAD`.
+    pub is_head: bool,
+    /// The version that was asked in.
+    pub version: Version,
+    /// Fields may follow the last chunk.
+    pub takes_trailers: bool,
+    /// Another request may follow.
+    pub keep_alive: bool,
+}
+
+/// Puts the head of an answer on the wire, and says how its body is delimited. The connection ends with a body that nothing else delimits.
+pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, date: &[u8]) -> Writer {
+    let (status, headers, body) = (answer.status(), answer.headers(), answer.body());
+    let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+    let bare = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let framing = match body.size_hint().exact() {
+        _ if bare || asked.is_head => Framing::None,
+        Some(length) => Framing::Length(length),
+        None if body.is_end_stream() => Framing::Length(0),
+        None if asked.version == Version::HTTP_10 => Framing::UntilClose,
+        None => Framing::Chunked { trailers: asked.takes_trailers },
+    };
+    asked.keep_alive &= framing != Framing::UntilClose && !headers.get_all(header::CONNECTION).iter().any(|value| super::head::names(value, b"close"));
+    wire.with(|inner| {
+        inner.inbound.expects_continue = false;
+        let out = inner.out();
+        put_status(out, status, asked.version);
+        let mut has_date = false;
+        for (name, value) in headers {
+            has_date |= *name == header::DATE;
+            // Of a body that is not sent, the length is that which it would have had.
+            let frames = *name == header::CONTENT_LENGTH && (framing != Framing::None || status == StatusCode::NO_CONTENT)
+                || *name == header::TRANSFER_ENCODING
+                || *name == header::CONNECTION && !is_switch;
+            if !frames {
+                put_field(out, name, value);
+            }
+        }
+        match framing {
+            Framing::Length(length) => put_length(out, length),
+            Framing::Chunked { .. } => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::None if asked.is_head && !bare && !headers.contains_key(header::CONTENT_LENGTH) => {
+                if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+                    put_length(out, length);
+                }
+            }
+            Framing::None | Framing::UntilClose => (),
+        }
+        if !has_date && !status.is_informational() {
+            out.extend_from_slice(b"date: ");
+            out.extend_from_slice(date);
+            out.extend_from_slice(b"\r\n");
+        }
+        if !asked.keep_alive && !is_switch {
+            out.extend_from_slice(b"connection: close\r\n");
+        } else if asked.version == Version::HTTP_10 && !is_switch {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    });
+    Writer::new(framing)
+}
+
+fn put_status(out: &mut Vec<u8>, status: StatusCode, version: Version) {
+    out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
