@@ -1,28 +1,35 @@
 //! Ships sealed segments (SEMANTICS M3 to M6): fold, offer, ack, trim; again and again until the portal has each.
 //!
-//! A stream's segments are offered in order, one at a time; streams do not wait for one another. What the portal refuses as other bytes under a known
-//! key is quarantined, and the stream goes on. When the ledger's epoch changes, everything that is retained is offered again.
+//! Several segments are under way at once ([`super::lanes`] says which). What the portal refuses as other bytes under a known key is quarantined; what
+//! it refuses for another reason that lies in the segment rests and is offered again later; either way the stream goes on. While the portal is away
+//! nothing is offered, for longer each time. When the ledger's epoch changes, everything that is retained is offered again.
 
 use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gateway_control::usage::{BatchAck, SegmentRun, UsageBatch};
 use ids::{JournalId, Uuid};
 use journal::{JournalError, PendingSegment};
 use reqwest::StatusCode;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::fold::{Fold, SegmentFacts};
+use super::{
+    fold::{Fold, SegmentFacts},
+    lanes::{LOOK_AHEAD, Lanes, Place, Waiting},
+};
 use crate::{
     portal::{Backoff, Portal, PortalError},
     shared::Shared,
@@ -34,6 +41,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_ALERTS: usize = 100;
 /// The longest wait between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+
+/// How many segments are looked at in one step on the way to the newest.
+const NEWEST_AT_ONCE: usize = 256;
+
+/// Segments that are under way.
+type Ships<'a> = FuturesUnordered<BoxFuture<'a, (Place, Result<(), Unshipped>)>>;
 
 /// What an operator must look at; the status carries it.
 #[derive(Debug, Default)]
@@ -67,6 +80,14 @@ pub struct Shipper {
     accepted: Mutex<HashMap<u32, u64>>,
     epoch_path: PathBuf,
     failing: AtomicUsize,
+    lanes: Mutex<Lanes>,
+    /// The newest sealed segment that is known, by stream.
+    newest: Mutex<HashMap<u32, u64>>,
+}
+
+/// Whether the portal refuses the segment, and would take others.
+fn is_about_the_segment(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 /// Why a segment was not shipped now.
@@ -92,83 +113,154 @@ impl Shipper {
         let wake = sealed.clone();
         shared.journal.on_sealed(move || wake.notify_one());
         let accepted = Mutex::default();
-        Ok(Self { shared, portal, alerts, sealed, epoch: Mutex::new(epoch), accepted, epoch_path, failing: AtomicUsize::new(0) })
+        let (lanes, newest) = (Mutex::default(), Mutex::default());
+        Ok(Self {
+            shared,
+            portal,
+            alerts,
+            sealed,
+            epoch: Mutex::new(epoch),
+            accepted,
+            epoch_path,
+            failing: AtomicUsize::new(0),
+            lanes,
+            newest,
+        })
     }
 
-    /// Ships until it is told to stop, then once more, for as long as `finish_within`.
+    /// Ships until it is told to stop, then what is left, for as long as `finish_within`.
     pub async fn run(self, stop: CancellationToken, finish_within: Duration) {
+        let mut ships = FuturesUnordered::new();
         let mut backoff = Backoff::new(MAX_BACKOFF);
+        // Until when nothing new is offered, because the portal is away.
+        let mut pause = Instant::now();
+        let mut epoch = self.shared.quotas.epoch.subscribe();
         loop {
-            let shipped = tokio::select! {
-                () = stop.cancelled() => break,
-                shipped = self.ship_all() => shipped,
-            };
-            let wait = if shipped {
-                backoff.reset();
-                LOOK_INTERVAL
-            } else {
-                self.shared.metrics.ship_failures.fetch_add(1, Ordering::Relaxed);
-                backoff.delay()
-            };
-            let mut epoch = self.shared.quotas.epoch.subscribe();
+            if pause <= Instant::now() {
+                self.offer(&mut ships);
+            }
+            let wait = if pause > Instant::now() { pause } else { Instant::now() + LOOK_INTERVAL };
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.sealed.notified(), if shipped => (),
-                () = tokio::time::sleep(wait) => (),
-                _ = epoch.changed() => (),
-            }
-            // A gateway that has nothing new to ship hears of a restore by the heartbeat.
-            let heard = *self.shared.quotas.epoch.borrow();
-            if let Some(heard) = heard
-                && let Err(error) = self.hear_epoch(heard, false)
-            {
-                tracing::error!(%error, "what is retained could not be offered again");
+                Some((place, outcome)) = ships.next() => if self.settle(place, outcome) {
+                    backoff.reset();
+                    pause = Instant::now();
+                } else {
+                    pause = Instant::now() + backoff.delay();
+                },
+                () = self.sealed.notified(), if pause <= Instant::now() => (),
+                () = sleep_until(wait) => (),
+                // A gateway that has nothing new to ship hears of a restore by the heartbeat.
+                _ = epoch.changed() => self.hear_heartbeat(*epoch.borrow_and_update()),
             }
         }
-        match timeout(finish_within, self.ship_all()).await {
+        match timeout(finish_within, self.finish(&mut ships)).await {
             Ok(true) => tracing::info!("all usage has been shipped"),
             Ok(false) | Err(_) => tracing::warn!("some usage was not shipped; it stays in the journal and is shipped after the next start"),
         }
     }
 
-    /// Ships what waits in all streams. False if something could not be shipped.
-    async fn ship_all(&self) -> bool {
-        let streams = self.shared.journal.streams();
-        join_all(streams.into_iter().map(|stream| self.ship_stream(stream))).await.into_iter().all(|shipped| shipped)
+    /// Ships what waits, and offers what rests once more. False if something could not be shipped.
+    async fn finish<'a>(&'a self, ships: &mut Ships<'a>) -> bool {
+        self.lanes().wake_all();
+        loop {
+            self.offer(ships);
+            match ships.next().await {
+                Some((place, outcome)) => {
+                    if !self.settle(place, outcome) {
+                        return false;
+                    }
+                }
+                None => return self.lanes().resting() == 0,
+            }
+        }
     }
 
-    async fn ship_stream(&self, stream: u32) -> bool {
-        while let Some(segment) = self.shared.journal.pending(stream, 0, 1).first().copied() {
-            if let Err(error) = self.ship(&segment).await {
-                let failing = self.failing.fetch_add(1, Ordering::Relaxed);
-                // The first of a row of failures is news; the rest is counted.
-                if failing == 0 {
-                    if let Unshipped::Portal(PortalError::Refused { status, body }) = &error
-                        && matches!(
-                            *status,
-                            StatusCode::BAD_REQUEST
-                                | StatusCode::FORBIDDEN
-                                | StatusCode::PAYLOAD_TOO_LARGE
-                                | StatusCode::UNPROCESSABLE_ENTITY
-                        )
-                    {
-                        self.alerts
-                            .raise(format!("segment {} of stream {stream} is not taken by the portal ({status}: {body})", segment.seq));
-                    }
-                    tracing::warn!(stream, seq = segment.seq, %error, "usage could not be shipped; it stays in the journal and is offered again");
-                }
-                return false;
-            }
-            self.failing.store(0, Ordering::Relaxed);
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts as many segments under way as there may be.
+    fn offer<'a>(&'a self, ships: &mut Ships<'a>) {
+        let waiting: Vec<Waiting> = self.shared.journal.streams().into_iter().map(|stream| self.waiting(stream)).collect();
+        while let Some(place) = self.lanes().next(&waiting, Instant::now()) {
+            ships.push(async move { (place, self.ship_place(place).await) }.boxed());
         }
-        true
+    }
+
+    /// What waits in a stream.
+    fn waiting(&self, stream: u32) -> Waiting {
+        let journal = &self.shared.journal;
+        let oldest: Vec<u64> = journal.pending(stream, 0, LOOK_AHEAD).iter().map(|segment| segment.seq).collect();
+        let mut seen = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.entry(stream).or_default();
+        // Segments are sealed in order, so that only those behind the newest one that is known need be looked at.
+        let mut newest = None;
+        loop {
+            let behind = journal.pending(stream, *seen, NEWEST_AT_ONCE);
+            let Some(last) = behind.last() else { break };
+            newest = Some(last.seq);
+            let moved = *seen != last.seq;
+            *seen = last.seq;
+            if !moved || behind.len() < NEWEST_AT_ONCE {
+                break;
+            }
+        }
+        Waiting { stream, newest: newest.or(oldest.last().copied()), oldest }
+    }
+
+    async fn ship_place(&self, (stream, seq): Place) -> Result<(), Unshipped> {
+        match self.shared.journal.pending(stream, seq, 1).first().copied().filter(|segment| segment.seq == seq) {
+            Some(segment) => self.ship(&segment).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what became of a segment. False if the portal is away, so that nothing else should be offered for a while.
+    fn settle(&self, place: Place, outcome: Result<(), Unshipped>) -> bool {
+        let (stream, seq) = place;
+        let Err(error) = outcome else {
+            self.lanes().done(place);
+            self.failing.store(0, Ordering::Relaxed);
+            return true;
+        };
+        self.shared.metrics.ship_failures.fetch_add(1, Ordering::Relaxed);
+        if let Unshipped::Portal(PortalError::Refused { status, body }) = &error
+            && is_about_the_segment(*status)
+        {
+            if self.lanes().refused(place, Instant::now()) == 1 {
+                self.alerts.raise(format!(
+                    "segment {seq} of stream {stream} is not taken by the portal ({status}: {body}); it stays in the journal and is offered again later"
+                ));
+            }
+            return true;
+        }
+        let failed_inside = matches!(&error, Unshipped::Portal(PortalError::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, .. }));
+        self.lanes().failed(place, failed_inside, Instant::now());
+        // The first of a row of failures is news; the rest is counted.
+        if self.failing.fetch_add(1, Ordering::Relaxed) == 0 {
+            if let Unshipped::Portal(PortalError::Refused { status: StatusCode::FORBIDDEN, body }) = &error {
+                self.alerts.raise(format!("the portal does not take this gateway's journal (403: {body})"));
+            }
+            tracing::warn!(stream, seq, %error, "usage could not be shipped; it stays in the journal and is offered again");
+        }
+        false
+    }
+
+    fn hear_heartbeat(&self, heard: Option<Uuid>) {
+        if let Some(heard) = heard
+            && let Err(error) = self.hear_epoch(heard, false)
+        {
+            tracing::error!(%error, "what is retained could not be offered again");
+        }
     }
 
     /// Ships one segment.
     async fn ship(&self, segment: &PendingSegment) -> Result<(), Unshipped> {
         let Some(batch) = self.fold(segment).await? else { return Ok(()) };
+        let accepted_before = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.stream).copied();
         match self.portal.usage(&batch).await {
-            Ok(ack) => self.acked(segment, ack).await,
+            Ok(ack) => self.acked(segment, ack, accepted_before),
             Err(PortalError::Refused { status: StatusCode::CONFLICT, body }) => self.quarantine(segment, &body),
             Err(error) => Err(error.into()),
         }
@@ -189,10 +281,10 @@ impl Shipper {
         }
     }
 
-    async fn acked(&self, segment: &PendingSegment, ack: BatchAck) -> Result<(), Unshipped> {
+    fn acked(&self, segment: &PendingSegment, ack: BatchAck, accepted_before: Option<u64>) -> Result<(), Unshipped> {
         self.shared.metrics.batches_shipped.fetch_add(1, Ordering::Relaxed);
         self.shared.journal.ack(segment.stream, segment.seq, self.shared.clock.now().micros())?;
-        let went_back = self.went_back(segment.stream, ack);
+        let went_back = self.went_back(segment.stream, ack, accepted_before);
         self.shared.quotas.hear_epoch(ack.ledger_epoch);
         self.hear_epoch(ack.ledger_epoch, went_back)
     }
@@ -214,14 +306,16 @@ impl Shipper {
         Ok(())
     }
 
-    /// Whether the portal has less in a row than it said before: it lost what it had taken.
-    fn went_back(&self, stream: u32, ack: BatchAck) -> bool {
-        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = accepted.get(&stream).copied();
+    /// Whether the portal has less in a row than it had said before the segment was sent: it lost what it had taken. Acks of segments that are under
+    /// way together come in any order, so that what was said meanwhile proves nothing.
+    fn went_back(&self, stream: u32, ack: BatchAck, before: Option<u64>) -> bool {
+        let went_back = before.is_some_and(|before| ack.accepted_through.is_none_or(|through| through < before));
         if let Some(through) = ack.accepted_through {
-            accepted.insert(stream, through);
+            let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = accepted.entry(stream).or_insert(through);
+            *known = if went_back { through } else { through.max(*known) };
         }
-        before.is_some_and(|before| ack.accepted_through.is_none_or(|through| through < before))
+        went_back
     }
 
     fn quarantine(&self, segment: &PendingSegment, body: &str) -> Result<(), Unshipped> {

@@ -1,6 +1,6 @@
 //! Usage on its way to the portal (SEMANTICS M1 to M6).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use gateway_control::{units::Micros, usage::AnsweredBy};
 use reqwest::StatusCode;
@@ -44,7 +44,7 @@ async fn every_call_arrives_once_under_its_key() {
 
 #[tokio::test]
 async fn a_call_that_was_answered_is_in_the_journal_at_once() {
-    let stage = Stage::with(|_| (), |config| config.journal.max_age = std::time::Duration::from_secs(3_600)).await;
+    let stage = Stage::with(|_| (), |config| config.journal.max_age = Duration::from_secs(3_600)).await;
     for calls in 1..=3_u64 {
         let answer = stage.get("/weather/v1/echo").send().await.expect("an answer");
         answer.bytes().await.expect("a body");
@@ -57,6 +57,52 @@ async fn a_call_that_was_answered_is_in_the_journal_at_once() {
     let Stage { portal, gateway, world, .. } = stage;
     gateway.stop().await;
     portal.calls_of(world.requests, 3).await;
+}
+
+#[tokio::test]
+async fn a_segment_that_is_refused_holds_up_nothing_and_is_not_lost() {
+    for status in [StatusCode::UNPROCESSABLE_ENTITY, StatusCode::INTERNAL_SERVER_ERROR] {
+        let stage = Stage::with(|_| (), |config| config.journal.max_age = Duration::from_millis(100)).await;
+        stage.portal.refuse(0, Some(status));
+        // Calls end on any core, and each stream has a first segment.
+        let mut answered = 0;
+        eventually("usage behind the refused segments arrives", async || {
+            answered += u64::from(stage.get("/weather/v1/echo").send().await.ok()?.status() == StatusCode::OK);
+            (!stage.portal.batches().is_empty() && stage.portal.refusals() > 0).then_some(())
+        })
+        .await;
+        assert!(stage.portal.batches().iter().all(|batch| batch.segment.seq > 0));
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
+            let status: serde_json::Value =
+                stage.client.get(stage.gateway.admin("/status")).send().await.expect("an answer").json().await.expect("JSON");
+            assert!(status["alerts"].to_string().contains("segment 0 of stream"), "{status}");
+            assert!(status["unshipped_records"].as_u64().expect("a number") > 0);
+        }
+        stage.portal.refuse(0, None);
+        let Stage { portal, gateway, world, .. } = stage;
+        gateway.stop().await;
+        portal.calls_of(world.requests, answered).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_recorded_now_does_not_wait_for_a_backlog() {
+    let stage = Stage::with(|_| (), |config| config.journal.max_age = Duration::from_millis(100)).await;
+    stage.portal.go_away();
+    let mut answered = 0;
+    eventually("there is a backlog", async || {
+        answered += u64::from(stage.get("/weather/v1/echo").send().await.ok()?.status() == StatusCode::OK);
+        let status: serde_json::Value = stage.client.get(stage.gateway.admin("/status")).send().await.ok()?.json().await.ok()?;
+        (status["journal"]["pending_segments"].as_u64()? >= 12).then_some(())
+    })
+    .await;
+    // The two oldest segments of every stream hang at the portal.
+    stage.portal.hang_below(2);
+    stage.portal.come_back();
+    eventually("usage from the other end arrives", async || (!stage.portal.batches().is_empty()).then_some(())).await;
+    stage.portal.hang_below(0);
+    stage.portal.calls_of(stage.world.requests, answered).await;
+    stage.gateway.stop().await;
 }
 
 #[tokio::test]

@@ -47,6 +47,8 @@ struct Shared {
     facts: Mutex<Facts>,
     /// The newest generation, and whether the portal is there at all.
     news: watch::Sender<(u64, bool)>,
+    /// Segments below this number are not answered for.
+    hang_below: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -55,6 +57,9 @@ struct Facts {
     raw_lines: Vec<String>,
     batches: BTreeMap<(u16, u64), UsageBatch>,
     duplicates: usize,
+    /// Segments that are refused, of any stream, and the status.
+    refused: HashMap<u64, StatusCode>,
+    refusals: usize,
     ledger_epoch: Uuid,
     limits: HashMap<MeterId, i64>,
     granted: HashMap<QuotaSlot, i64>,
@@ -75,6 +80,7 @@ impl MockPortal {
             epoch: Uuid::now_v7(),
             facts: Mutex::new(Facts { ledger_epoch: Uuid::now_v7(), ..Facts::default() }),
             news: watch::Sender::new((0, true)),
+            hang_below: watch::Sender::new(0),
         });
         let router = Router::new()
             .route("/control/v1/policy", get(policy))
@@ -121,6 +127,25 @@ impl MockPortal {
 
     pub fn come_back(&self) {
         self.shared.news.send_modify(|(_, there)| *there = true);
+    }
+
+    /// Refuses the segments with this number from now on; `None` takes them again.
+    pub fn refuse(&self, seq: u64, status: Option<StatusCode>) {
+        let mut facts = self.facts();
+        match status {
+            Some(status) => facts.refused.insert(seq, status),
+            None => facts.refused.remove(&seq),
+        };
+    }
+
+    /// Answers for the segments below this number only once the number is lowered.
+    pub fn hang_below(&self, seq: u64) {
+        self.shared.hang_below.send_replace(seq);
+    }
+
+    /// How often a segment was refused.
+    pub fn refusals(&self) -> usize {
+        self.facts().refusals
     }
 
     pub fn limit(&self, meter: MeterId, units: i64) {
@@ -255,9 +280,15 @@ fn event(event: &PolicyEvent) -> String {
 }
 
 async fn usage(State(shared): State<Arc<Shared>>, Json(batch): Json<UsageBatch>) -> Response {
+    let hangs = |below: &u64| batch.segment.seq >= *below;
+    shared.hang_below.subscribe().wait_for(hangs).await.expect("the portal is there");
     let mut facts = shared.facts.lock().expect("no test panicked with it");
     let key = (batch.segment.stream, batch.segment.seq);
     let ledger_epoch = facts.ledger_epoch;
+    if let Some(status) = facts.refused.get(&key.1).copied() {
+        facts.refusals += 1;
+        return (status, "refused by the test").into_response();
+    }
     if let Some(known) = facts.batches.get(&key) {
         if known != &batch {
             return StatusCode::CONFLICT.into_response();
