@@ -17,7 +17,7 @@ use crate::{
     metrics::{Metrics, count_requests},
     policy::Feed,
     receive::receive_first,
-    web,
+    usage, web,
 };
 
 /// The largest body that an edge reads unless a route says otherwise.
@@ -42,6 +42,10 @@ pub struct App {
     pub recalls: Recalls,
     /// Places among the usage batches that are taken at once.
     pub ingest_turns: Arc<control::usage::Turns>,
+    /// The usage batches that wait to be taken together.
+    pub ingest_together: Arc<usage::together::Together>,
+    /// When keys were used last, as far as this process has written it.
+    pub last_used: Arc<usage::last_used::Remembered>,
     /// What Prometheus is told.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the process is to stop: streams that would never end end then.
@@ -60,6 +64,8 @@ impl App {
             feed: Feed::default(),
             recalls: Recalls::default(),
             ingest_turns: Arc::default(),
+            ingest_together: Arc::default(),
+            last_used: Arc::default(),
             metrics: Arc::default(),
             shutdown: CancellationToken::new(),
         }

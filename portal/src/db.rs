@@ -21,6 +21,8 @@ pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
             Box::pin(async move {
                 // A request that hangs on a lock must not hold its connection for ever.
                 sqlx::query("SET statement_timeout = '60s'; ").execute(&mut *connection).await?;
+                // Statements are short: compiling one costs more than it can save.
+                sqlx::query("SET jit = off").execute(&mut *connection).await?;
                 sqlx::query("SET idle_in_transaction_session_timeout = '60s'").execute(connection).await?;
                 Ok(())
             })

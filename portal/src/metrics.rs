@@ -79,6 +79,10 @@ pub struct Metrics {
     pub usage_gaps: Gauge,
     /// Accepted usage rows that belong to nobody.
     pub usage_unattributed_stored: Gauge,
+    /// Accepted usage rows that are not in the sums yet.
+    pub usage_rollup_pending_rows: Gauge,
+    /// How long the oldest accepted segment has waited for the sums.
+    pub usage_rollup_lag_seconds: Gauge,
     /// Records that gateways hold and have not shipped, as they last reported.
     pub gateway_unshipped_records: Gauge,
     /// Jobs that are due and wait for a worker.
@@ -117,6 +121,8 @@ impl Default for Metrics {
         };
         let usage_gaps = gauge("usage_gaps", "Streams in which a segment has been missing for more than a minute");
         let usage_unattributed_stored = gauge("usage_unattributed_stored", "Accepted usage rows that belong to nobody");
+        let usage_rollup_pending_rows = gauge("usage_rollup_pending_rows", "Accepted usage rows that are not in the sums yet");
+        let usage_rollup_lag_seconds = gauge("usage_rollup_lag_seconds", "How long the oldest accepted segment has waited for the sums");
         let gateway_unshipped_records = gauge("gateway_unshipped_records", "Records that gateways have not shipped, as last reported");
         let quota_presumed_spent_units =
             gauge("quota_presumed_spent_units", "Units of quotas that only journals which have not arrived can prove");
@@ -137,6 +143,8 @@ impl Default for Metrics {
             policy_watchers,
             usage_gaps,
             usage_unattributed_stored,
+            usage_rollup_pending_rows,
+            usage_rollup_lag_seconds,
             gateway_unshipped_records,
             jobs_waiting,
             jobs_failing,

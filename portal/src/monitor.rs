@@ -11,7 +11,7 @@ use crate::{
     gateways,
     identity::Actor,
     jobs,
-    usage::streams,
+    usage::{streams, watermark},
 };
 
 /// From one look to the next.
@@ -43,6 +43,16 @@ pub async fn look(app: &App) -> Result<()> {
         );
     }
     let unattributed = streams::unattributed(&mut tx, &actor).await?;
+    let lag = watermark::lag(&mut tx).await?;
+    let lag_time = lag.since.map_or(Duration::ZERO, |since| now.since(since));
+    if lag_time > watermark::LAG_ALERT_AFTER {
+        tracing::error!(
+            segments = lag.segments,
+            rows = lag.rows,
+            seconds = lag_time.as_secs(),
+            "accepted usage is not in the sums; does a worker run?"
+        );
+    }
     let gateways = gateways::list(&mut tx, &actor).await?;
     let statuses = gateways.iter().flat_map(|gateway| &gateway.instances).filter_map(|instance| instance.status.as_ref());
     let unshipped: u64 = statuses.map(|status| status.unshipped_records).sum();
@@ -52,6 +62,8 @@ pub async fn look(app: &App) -> Result<()> {
     let metrics = &app.metrics;
     metrics.usage_gaps.set(i64::try_from(gaps.len()).unwrap_or(i64::MAX));
     metrics.usage_unattributed_stored.set(i64::try_from(unattributed.rows).unwrap_or(i64::MAX));
+    metrics.usage_rollup_pending_rows.set(i64::try_from(lag.rows).unwrap_or(i64::MAX));
+    metrics.usage_rollup_lag_seconds.set(i64::try_from(lag_time.as_secs()).unwrap_or(i64::MAX));
     metrics.gateway_unshipped_records.set(i64::try_from(unshipped).unwrap_or(i64::MAX));
     metrics.quota_presumed_spent_units.set(i64::try_from(presumed_spent.0 / 1_000_000).unwrap_or(i64::MAX));
     metrics.jobs_waiting.set(backlog.waiting);

@@ -4,14 +4,25 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, applications, billing, error::Result, identity, jobs::runner::Runner, mail, usage::partitions::MakePartitions};
+use crate::{
+    app::App,
+    applications, billing,
+    error::{Error, Result},
+    identity,
+    jobs::runner::Runner,
+    mail,
+    usage::partitions::MakePartitions,
+    usage::watermark,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Runs jobs until `shutdown` is cancelled.
+/// Runs jobs, and keeps the sums of usage up, until `shutdown` is cancelled.
 pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
-    runner().run(app, shutdown).await
+    let sums = tokio::spawn(watermark::run(app.clone()));
+    runner().run(app, shutdown).await?;
+    sums.await.map_err(Error::internal)
 }
 
 /// A runner that knows every kind of job.

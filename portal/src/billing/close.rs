@@ -18,6 +18,7 @@ use crate::{
     db::Tx,
     error::{Error, Result},
     identity::{Actor, Permission},
+    usage::watermark,
 };
 
 /// How long after a period's end it is closed: batches of usage that were on their way then still count.
@@ -30,7 +31,7 @@ pub const NOTHING_DUE: &str = "Nothing due";
 /// What a close did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closed {
-    /// No period of the subscription is due.
+    /// No period of the subscription is due, or the sums of its usage are not complete yet.
     NotDue,
     /// The period had neither fee nor use: it is closed without an invoice.
     Empty(Period),
@@ -48,6 +49,10 @@ pub async fn close_next(tx: &mut Tx, actor: &Actor, tenant: TenantId, subscripti
     };
     let Some(period) = subscription.next_to_close() else { return Ok(Closed::NotDue) };
     if period.to.plus(COLLECTION_CUTOFF) > now {
+        return Ok(Closed::NotDue);
+    }
+    if !watermark::is_past(tx, period.to.plus(COLLECTION_CUTOFF)).await? {
+        // What was accepted in time counts; it is in the sums in a moment.
         return Ok(Closed::NotDue);
     }
     let facts = PeriodFacts::load(tx, actor, &subscription, period).await?;

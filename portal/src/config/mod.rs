@@ -18,6 +18,9 @@ pub struct Config {
     pub max_connections: usize,
     /// `PORTAL_HEAD_TIMEOUT_SECONDS`: how long the head of a request may take, and a connection on which nothing is asked stays open; default 10.
     pub head_timeout: Duration,
+    /// `PORTAL_USAGE_ROWS_MONTHS`: for how many whole months accepted rows of usage are kept beside the sums, which stay; without it, for ever. Rows of
+    /// periods that are not closed are kept in any case.
+    pub usage_rows_months: Option<std::num::NonZero<u32>>,
     /// `PORTAL_METRICS_LISTEN`: the address on which Prometheus reads `/metrics`; without it there is no such listener. Keep it off the public network.
     pub metrics_listen: Option<std::net::SocketAddr>,
     /// `PORTAL_PUBLIC_URL`: how browsers reach the portal; default `http://` and the listening address. Cookies are `Secure` where it is https.
@@ -92,6 +95,10 @@ impl Config {
             head_timeout: Duration::from_secs(
                 parse::<std::num::NonZero<u32>>(&get, "PORTAL_HEAD_TIMEOUT_SECONDS", "a number of seconds", "10")?.get().into(),
             ),
+            usage_rows_months: get("PORTAL_USAGE_ROWS_MONTHS")
+                .filter(|text| !text.is_empty())
+                .map(|text| parse_text("PORTAL_USAGE_ROWS_MONTHS", "a number of months of at least 1", &text))
+                .transpose()?,
             metrics_listen: get("PORTAL_METRICS_LISTEN")
                 .filter(|text| !text.is_empty())
                 .map(|text| parse_text("PORTAL_METRICS_LISTEN", "an address and port like 127.0.0.1:9090", &text))

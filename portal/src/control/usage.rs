@@ -21,13 +21,17 @@ use crate::{
     app::App,
     error::{Error, Kind, Result},
     metrics::Outcome,
-    usage::ingest::{self, Accepted, LastUsed},
+    usage::{
+        ingest::Accepted,
+        last_used::{self, LastUsed},
+        together::Together,
+    },
 };
 
 /// How many batches are unpacked and written at once in a process: each may be 64 MiB.
-const CONCURRENT_BATCHES: usize = 8;
+const CONCURRENT_BATCHES: usize = 12;
 /// How many of them are of one gateway, so that one with much to tell does not keep the others waiting.
-const CONCURRENT_BATCHES_OF_GATEWAY: usize = 2;
+const CONCURRENT_BATCHES_OF_GATEWAY: usize = 4;
 /// How long a batch may wait for its turn; after that the gateway is asked to come again, and the journal keeps it.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -67,10 +71,9 @@ async fn take(call: &GatewayCall, body: Body) -> Result<(Accepted, u64)> {
     // Reading 64 MiB of JSON takes a while, during which a thread of the runtime must not stand still.
     let batch: UsageBatch = tokio::task::spawn_blocking(move || body.parse()).await.map_err(Error::internal)??;
     let rows = u64::try_from(batch.rows.len()).unwrap_or(u64::MAX);
-    let mut tx = call.begin().await?;
-    let accepted = ingest::accept(&mut tx, &call.gateway, &batch, call.now).await?;
-    tx.commit().await?;
-    if let Err(error) = touch_keys(&call.app, &accepted.last_used).await {
+    let accepted = Together::accept(&call.app, call.gateway.clone(), batch, call.now).await?;
+    let uses = call.app.last_used.due(accepted.last_used.clone());
+    if let Err(error) = touch_keys(&call.app, &uses).await {
         tracing::warn!(?error, "when keys were last used could not be written; a later batch will");
     }
     Ok((accepted, rows))
@@ -81,7 +84,7 @@ async fn touch_keys(app: &App, uses: &[LastUsed]) -> Result<()> {
         return Ok(());
     }
     let mut tx = app.begin().await?;
-    ingest::record_last_used(&mut tx, uses).await?;
+    last_used::record(&mut tx, uses).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -160,8 +163,12 @@ mod tests {
     async fn a_gateway_leaves_places_to_others() {
         let turns = Turns::default();
         let (greedy, modest) = (GatewayId::new(), GatewayId::new());
-        let [one, _two] = [turns.take(greedy).await.expect("a place"), turns.take(greedy).await.expect("a place")];
-        assert!(turns.take(greedy).now_or_never().is_none(), "its share is two");
+        let one = turns.take(greedy).await.expect("a place");
+        let mut others = Vec::new();
+        for _ in 1..CONCURRENT_BATCHES_OF_GATEWAY {
+            others.push(turns.take(greedy).await.expect("a place"));
+        }
+        assert!(turns.take(greedy).now_or_never().is_none(), "it has its share");
         drop(turns.take(modest).now_or_never().expect("others need not wait").expect("a place"));
         drop(one);
         drop(turns.take(greedy).now_or_never().expect("a place is free again").expect("a place"));
@@ -169,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_gateways_together_have_eight() {
+    async fn all_gateways_together_have_so_many() {
         let turns = Turns::default();
         let mut held = Vec::new();
         for _ in 0..CONCURRENT_BATCHES {

@@ -6,7 +6,8 @@ use ids::{MeterId, PlanVersionId, SubscriptionId, TenantId};
 use super::query::{BreakdownRow, Charge, PeriodUnits};
 use crate::{db::Tx, error::Result};
 
-/// Billable units per meter and plan version of one period. Distinct values are counted from the rows, because sums cannot hold them.
+/// Billable units per meter and plan version of one period. Nothing is used before its period starts, so that sums of days before that need not be
+/// looked at. Distinct values are counted from the rows, because sums cannot hold them.
 pub(super) async fn period_units(
     tx: &mut Tx,
     tenant: TenantId,
@@ -20,11 +21,11 @@ pub(super) async fn period_units(
                    WHEN 'unique_count' THEN (
                        SELECT count(DISTINCT h)::numeric FROM usage_rows w, unnest(w.uniques) AS h
                        WHERE w.namespace_id = $1 AND w.subscription_id = $2 AND w.period_start = $3 AND w.meter_id = m.id
-                         AND w.plan_version_id = u.plan_version_id AND w.mode = 'live' AND w.answered_by = 'upstream'
+                         AND w.plan_version_id = u.plan_version_id AND w.uniques IS NOT NULL AND w.mode = 'live' AND w.answered_by = 'upstream'
                          AND w.status = ANY(array_agg(u.status)))
                    ELSE sum(u.sum) END AS "units!"
            FROM usage_rollup_day u JOIN meters m ON m.id = u.meter_id
-           WHERE u.namespace_id = $1 AND u.subscription_id = $2 AND u.period_start = $3 AND u.billable
+           WHERE u.namespace_id = $1 AND u.subscription_id = $2 AND u.period_start = $3 AND u.bucket >= $3 - interval '2 days' AND u.billable
            GROUP BY m.id, u.plan_version_id ORDER BY m.id, u.plan_version_id"#,
         tenant.uuid(),
         subscription.uuid(),

@@ -129,7 +129,12 @@ pub(super) fn is_plausible(minute: Timestamp, now: Timestamp) -> bool {
     minute >= earliest() && minute <= now.plus(std::time::Duration::from_secs(86_400))
 }
 
+/// Micro-units as Postgres holds them, in units.
+pub(super) fn quantity(micros: i128) -> rust_decimal::Decimal {
+    units(Micros(micros))
+}
+
 /// A quantity as Postgres holds it, in units. Call after [`check`], which bounds it.
-pub(super) fn units(quantity: Micros) -> rust_decimal::Decimal {
+fn units(quantity: Micros) -> rust_decimal::Decimal {
     rust_decimal::Decimal::try_from_i128_with_scale(quantity.0, 6).unwrap_or(rust_decimal::Decimal::MAX).normalize()
 }

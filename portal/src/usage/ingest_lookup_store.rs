@@ -6,6 +6,7 @@ use gateway_control::{policy::BillableRule, usage::UsageRow};
 use ids::{ApplicationId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId, Uuid};
 use quota::{Enforcement, QuotaLimit};
 
+use super::rollup::is_billable;
 use crate::{db::Tx, error::Result};
 
 /// What the portal knows of the ids that a batch names.
@@ -26,15 +27,20 @@ impl Known {
         self.subscriptions.contains(&(namespace, subscription))
     }
 
+    /// Whether a row counts; one of an unknown plan version does not.
+    pub(super) fn bills(&self, row: &UsageRow) -> bool {
+        self.rules.get(&row.key.plan_version).is_some_and(|rule| is_billable(row, rule))
+    }
+
     /// Whether a plan version has a hard quota of a meter.
     pub(super) fn is_hard(&self, version: PlanVersionId, meter: MeterId) -> bool {
         self.hard.contains(&(version, meter))
     }
 }
 
-pub(super) async fn known(tx: &mut Tx, rows: &[UsageRow]) -> Result<Known> {
+pub(super) async fn known<'a>(tx: &mut Tx, rows: impl Iterator<Item = &'a UsageRow> + Clone) -> Result<Known> {
     let distinct =
-        |id: fn(&UsageRow) -> (Uuid, Uuid)| -> (Vec<Uuid>, Vec<Uuid>) { rows.iter().map(id).collect::<HashSet<_>>().into_iter().unzip() };
+        |id: fn(&UsageRow) -> (Uuid, Uuid)| -> (Vec<Uuid>, Vec<Uuid>) { rows.clone().map(id).collect::<HashSet<_>>().into_iter().unzip() };
     let (tenants, ids) = distinct(|row| (row.key.namespace.uuid(), row.key.subscription.uuid()));
     let subscriptions = sqlx::query!(
         "SELECT tenant_id, id FROM subscriptions WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
@@ -57,21 +63,21 @@ pub(super) async fn known(tx: &mut Tx, rows: &[UsageRow]) -> Result<Known> {
     .into_iter()
     .map(|row| (NamespaceId::from_uuid(row.tenant_id), ApplicationId::from_uuid(row.id)))
     .collect();
-    let routes: HashSet<Uuid> = rows.iter().map(|row| row.key.route.uuid()).collect();
+    let routes: HashSet<Uuid> = rows.clone().map(|row| row.key.route.uuid()).collect();
     let routes = sqlx::query_scalar!("SELECT id FROM routes WHERE id = ANY($1)", &routes.into_iter().collect::<Vec<_>>())
         .fetch_all(&mut **tx)
         .await?
         .into_iter()
         .map(RouteId::from_uuid)
         .collect();
-    let meters: HashSet<Uuid> = rows.iter().map(|row| row.key.meter.uuid()).collect();
+    let meters: HashSet<Uuid> = rows.clone().map(|row| row.key.meter.uuid()).collect();
     let meters = sqlx::query_scalar!("SELECT id FROM meters WHERE id = ANY($1)", &meters.into_iter().collect::<Vec<_>>())
         .fetch_all(&mut **tx)
         .await?
         .into_iter()
         .map(MeterId::from_uuid)
         .collect();
-    let versions: HashSet<Uuid> = rows.iter().map(|row| row.key.plan_version.uuid()).collect();
+    let versions: HashSet<Uuid> = rows.clone().map(|row| row.key.plan_version.uuid()).collect();
     let versions =
         sqlx::query!("SELECT id, billable, quotas FROM plan_versions WHERE id = ANY($1)", &versions.into_iter().collect::<Vec<_>>())
             .fetch_all(&mut **tx)

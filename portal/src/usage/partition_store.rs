@@ -1,5 +1,6 @@
 //! The SQL of partitions. Names of tables cannot be parameters: they are put together here from constants and dates, and from nothing else.
 
+use calendar::Timestamp;
 use jiff::civil::Date;
 use sqlx::AssertSqlSafe;
 
@@ -32,4 +33,46 @@ pub(super) async fn make(tx: &mut Tx, table: &'static str, from: Date, to: Date)
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await?;
     Ok(true)
+}
+
+/// The months of a table that are there, the oldest first.
+pub(super) async fn months(tx: &mut Tx, table: &'static str) -> Result<Vec<Date>> {
+    let names = sqlx::query_scalar!(
+        r#"SELECT c.relname::text AS "name!" FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1)"#,
+        table
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let month = |name: &String| {
+        let (year, month) = name.strip_prefix(table)?.strip_prefix('_')?.split_once('_')?;
+        Date::new(year.parse().ok()?, month.parse().ok()?, 1).ok()
+    };
+    let mut months: Vec<Date> = names.iter().filter_map(month).collect();
+    months.sort_unstable();
+    Ok(months)
+}
+
+/// Drops one month of one table. Waits five seconds at most for those who use the table, because everybody else waits behind.
+pub(super) async fn drop(tx: &mut Tx, table: &'static str, month: Date) -> Result<()> {
+    let sql = format!("SET LOCAL lock_timeout = '5s'; DROP TABLE {table}_{:04}_{:02};", month.year(), month.month());
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// The start of the earliest period of a subscription that is not closed.
+pub(super) async fn earliest_open(tx: &mut Tx) -> Result<Option<Timestamp>> {
+    Ok(sqlx::query_scalar!("SELECT min(open_from) FROM subscriptions WHERE canceled_at IS NULL OR open_from < canceled_at")
+        .fetch_one(&mut **tx)
+        .await?)
+}
+
+/// Notes that rows before a time are gone.
+pub(super) async fn set_rows_from(tx: &mut Tx, at: Timestamp) -> Result<()> {
+    sqlx::query!("UPDATE usage_retention SET rows_from = greatest(rows_from, $1)", at).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Since when rows are there; `None` if none were ever dropped.
+pub(super) async fn rows_from(tx: &mut Tx) -> Result<Option<Timestamp>> {
+    Ok(sqlx::query_scalar!("SELECT rows_from FROM usage_retention").fetch_one(&mut **tx).await?)
 }

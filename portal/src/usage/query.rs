@@ -3,14 +3,16 @@
 //! **Calls and units.** One call moves every meter of its route, and each meter has a row of its own. A number of calls is therefore the largest count
 //! over the meters of the same slot, key, route and status, never their sum. Units are summed per meter, as the meter aggregates.
 
+use std::collections::HashSet;
+
 use calendar::{Period, TimeZone, Timestamp};
 use gateway_control::usage::Mode;
-use ids::{ApiKeyId, ApiProductId, ApplicationId, PlanId, SubscriptionId, TenantId};
+use ids::{ApiKeyId, ApiProductId, ApplicationId, PlanId, RouteId, SubscriptionId, TenantId};
 
 pub use super::figures::{
     Breakdown, BreakdownRow, Charge, Facets, Latency, MeterTotal, PeriodUnits, RouteTotal, Series, SeriesGroup, Share, Stack, Totals,
 };
-use super::{charge_store, facet_store, query_store as store};
+use super::{calls::Calls, charge_store, facet_store, latency::Cover, latency_store, query_store as store};
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -19,7 +21,7 @@ use crate::{
 
 /// The longest range of one question, in days.
 pub const MAX_RANGE_DAYS: i64 = 400;
-/// The longest range over which latency is merged, in days: its rows are per minute.
+/// The longest range over which latency is merged, in days.
 pub const MAX_LATENCY_DAYS: i64 = 31;
 /// The most rows of [`top_routes`].
 pub const MAX_TOP_ROUTES: i64 = 50;
@@ -138,59 +140,69 @@ impl Query {
     }
 }
 
-/// Calls over time.
-pub async fn series(tx: &mut Tx, actor: &Actor, query: &Query, stack: Stack) -> Result<Series> {
+/// All that a page shows of the calls and units of a question.
+#[derive(Debug)]
+pub struct Overview {
+    /// Calls over time.
+    pub series: Series,
+    /// The sums of the range.
+    pub totals: Totals,
+    /// The busiest routes.
+    pub routes: Vec<RouteTotal>,
+}
+
+/// Calls over time, totals and the busiest routes, from one look at the sums.
+pub async fn overview(tx: &mut Tx, actor: &Actor, query: &Query, stack: Stack, routes: i64) -> Result<Overview> {
+    let calls = calls(tx, actor, query).await?;
+    let by_meter = store::totals_by_meter(tx, &query.bounds()).await?;
+    Ok(Overview { series: calls.series(stack), totals: totals_of(&calls, by_meter), routes: calls.top_routes(bounded(routes)) })
+}
+
+async fn calls(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Calls> {
     actor.require(Permission::View(query.tenant))?;
     query.check()?;
     let bounds = query.bounds();
     let starts = store::slots(tx, &bounds).await?;
-    let cells = match stack {
-        Stack::Api => store::calls_by_product(tx, &bounds).await?,
-        Stack::Status => store::calls_by_class(tx, &bounds).await?,
-    };
-    let mut groups: Vec<SeriesGroup> = Vec::new();
-    for cell in cells {
-        let index = groups.iter().position(|group| group.key == cell.key).unwrap_or_else(|| {
-            groups.push(SeriesGroup { key: cell.key, label: cell.label, calls: vec![0; starts.len()] });
-            groups.len() - 1
-        });
-        // Slots and cells are cut by the same expression, so that a cell always has its slot.
-        if let Ok(slot) = starts.binary_search(&cell.slot) {
-            groups[index].calls[slot] += cell.calls;
-        }
+    let cells = store::cells(tx, &bounds).await?;
+    let ids: HashSet<RouteId> = cells.iter().map(|cell| cell.route).collect();
+    let routes = store::routes(tx, &ids.into_iter().collect::<Vec<_>>()).await?;
+    Ok(Calls { slot: query.slot, starts, cells, routes: routes.into_iter().map(|route| (route.route, route)).collect() })
+}
+
+fn totals_of(calls: &Calls, by_meter: Vec<MeterTotal>) -> Totals {
+    let by_status = calls.by_status();
+    let of_class = |class: char| by_status.iter().filter(|share| share.key.starts_with(class)).map(|share| share.calls).sum();
+    Totals {
+        calls: by_status.iter().map(|share| share.calls).sum(),
+        client_errors: of_class('4'),
+        server_errors: of_class('5'),
+        by_product: calls.by_product(),
+        by_meter,
+        by_status,
     }
-    if stack == Stack::Api {
-        groups.sort_by_key(|group| std::cmp::Reverse(group.calls.iter().sum::<i64>()));
-    }
-    Ok(Series { slot: query.slot, starts, groups })
+}
+
+fn bounded(routes: i64) -> usize {
+    usize::try_from(routes.clamp(1, MAX_TOP_ROUTES)).unwrap_or(1)
+}
+
+/// Calls over time.
+pub async fn series(tx: &mut Tx, actor: &Actor, query: &Query, stack: Stack) -> Result<Series> {
+    Ok(calls(tx, actor, query).await?.series(stack))
 }
 
 /// The sums of a range.
 pub async fn totals(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Totals> {
-    actor.require(Permission::View(query.tenant))?;
-    query.check()?;
-    let bounds = query.bounds();
-    let by_product = store::totals_by_product(tx, &bounds).await?;
-    let by_status = store::totals_by_status(tx, &bounds).await?;
-    let of_class = |class: char| by_status.iter().filter(|share| share.key.starts_with(class)).map(|share| share.calls).sum();
-    Ok(Totals {
-        calls: by_status.iter().map(|share| share.calls).sum(),
-        client_errors: of_class('4'),
-        server_errors: of_class('5'),
-        by_product,
-        by_meter: store::totals_by_meter(tx, &bounds).await?,
-        by_status,
-    })
+    let calls = calls(tx, actor, query).await?;
+    Ok(totals_of(&calls, store::totals_by_meter(tx, &query.bounds()).await?))
 }
 
 /// The busiest routes.
 pub async fn top_routes(tx: &mut Tx, actor: &Actor, query: &Query, limit: i64) -> Result<Vec<RouteTotal>> {
-    actor.require(Permission::View(query.tenant))?;
-    query.check()?;
-    store::top_routes(tx, &query.bounds(), limit.clamp(1, MAX_TOP_ROUTES)).await
+    Ok(calls(tx, actor, query).await?.top_routes(bounded(limit)))
 }
 
-/// Percentiles of latency over at most the last [`MAX_LATENCY_DAYS`] days of the range; `None` without answered calls. Latency is kept per subscription
+/// Percentiles of latency, by whole hours, over at most the last [`MAX_LATENCY_DAYS`] days of the range; `None` without answered calls. Latency is kept per subscription
 /// and route: a filter by key, status or mode does not narrow it, so that the answer is `None` then too, rather than that of other calls.
 pub async fn latency(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Option<Latency>> {
     actor.require(Permission::View(query.tenant))?;
@@ -200,7 +212,8 @@ pub async fn latency(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Option
         return Ok(None);
     }
     let earliest = Timestamp::from_seconds(query.range.to.seconds() - MAX_LATENCY_DAYS * SECONDS_PER_DAY);
-    let histogram = store::latency_histogram(tx, query, query.from().max(earliest)).await?;
+    let cover = Cover::of(query.from().max(earliest), query.range.to);
+    let histogram = latency_store::histogram(tx, query, cover).await?;
     Ok(percentiles(&histogram))
 }
 

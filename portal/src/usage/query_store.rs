@@ -4,7 +4,7 @@ use calendar::Timestamp;
 use gateway_control::usage::Mode;
 use ids::{ApiKeyId, ApiProductId, ApplicationId, MeterId, PlanId, RouteId, SubscriptionId, TenantId};
 
-use super::query::{Filter, MeterTotal, Query, RouteTotal, Share};
+use super::query::{Filter, MeterTotal};
 use crate::{db::Tx, error::Result};
 
 /// The bounds of a question, as statements take them.
@@ -19,13 +19,23 @@ pub(super) struct Bounds<'a> {
     pub filter: &'a Filter,
 }
 
-/// The calls of one slot and group.
+/// The calls of one slot, route and status.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub slot: Timestamp,
-    pub key: String,
-    pub label: String,
+    pub route: RouteId,
+    pub status: i16,
     pub calls: i64,
+}
+
+/// A route and its API product.
+#[derive(Debug, Clone)]
+pub(super) struct RouteName {
+    pub route: RouteId,
+    pub slug: String,
+    pub product: String,
+    pub method: String,
+    pub path: String,
 }
 
 pub(super) const fn mode_name(mode: Mode) -> &'static str {
@@ -97,69 +107,33 @@ pub(super) async fn slots(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Timest
     .await?)
 }
 
-pub(super) async fn calls_by_product(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Cell>> {
+/// The calls of every slot, route and status, in the order of the slots.
+pub(super) async fn cells(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Cell>> {
+    // What is grouped stays in memory.
+    sqlx::query!("SET LOCAL work_mem = '32MB'").execute(&mut **tx).await?;
     let rows = over_usage!(
         tx,
         bounds,
-        r#"SELECT c.slot AS "slot!", p.slug, p.name, sum(c.calls)::bigint AS "calls!"
-           FROM calls c JOIN routes r ON r.id = c.route_id JOIN api_products p ON p.id = r.product_id
-           GROUP BY c.slot, p.slug, p.name ORDER BY p.name, c.slot"#
-    )
-    .await?;
-    Ok(rows.into_iter().map(|row| Cell { slot: row.slot, key: row.slug, label: row.name, calls: row.calls }).collect())
-}
-
-pub(super) async fn calls_by_class(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Cell>> {
-    let rows = over_usage!(
-        tx,
-        bounds,
-        r#"SELECT slot AS "slot!", (status / 100)::smallint AS "class!", sum(calls)::bigint AS "calls!" FROM calls GROUP BY 1, 2 ORDER BY 2, 1"#
+        r#"SELECT slot AS "slot!", route_id AS "route_id!", status AS "status!", sum(calls)::bigint AS "calls!" FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"#
     )
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Cell { slot: row.slot, key: format!("{}xx", row.class), label: class_label(row.class).to_owned(), calls: row.calls })
+        .map(|row| Cell { slot: row.slot, route: RouteId::from_uuid(row.route_id), status: row.status, calls: row.calls })
         .collect())
 }
 
-/// What a class of statuses says to people.
-fn class_label(class: i16) -> &'static str {
-    match class {
-        1 => "1xx Streams",
-        2 => "2xx Success",
-        3 => "3xx Redirects",
-        4 => "4xx Client errors",
-        5 => "5xx Server errors",
-        _ => "Other",
-    }
-}
-
-pub(super) async fn totals_by_product(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Share>> {
-    let rows = over_usage!(
-        tx,
-        bounds,
-        r#"SELECT p.slug, p.name, sum(c.calls)::bigint AS "calls!"
-           FROM calls c JOIN routes r ON r.id = c.route_id JOIN api_products p ON p.id = r.product_id
-           GROUP BY p.slug, p.name ORDER BY 3 DESC, p.name"#
+/// What routes are called.
+pub(super) async fn routes(tx: &mut Tx, ids: &[RouteId]) -> Result<Vec<RouteName>> {
+    let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query!(
+        "SELECT r.id, p.slug, p.name, r.method, r.path FROM routes r JOIN api_products p ON p.id = r.product_id WHERE r.id = ANY($1)",
+        &ids
     )
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(rows.into_iter().map(|row| Share { key: row.slug, label: row.name, calls: row.calls }).collect())
-}
-
-pub(super) async fn totals_by_status(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Share>> {
-    let rows =
-        over_usage!(tx, bounds, r#"SELECT status AS "status!", sum(calls)::bigint AS "calls!" FROM calls GROUP BY 1 ORDER BY 1"#).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let reason = u16::try_from(row.status)
-                .ok()
-                .and_then(|status| http::StatusCode::from_u16(status).ok())
-                .and_then(|status| status.canonical_reason())
-                .unwrap_or("Unnamed");
-            Share { key: row.status.to_string(), label: format!("{} {reason}", row.status), calls: row.calls }
-        })
-        .collect())
+    let name = |it: RouteId, slug, product, method, path| RouteName { route: it, slug, product, method, path };
+    Ok(rows.into_iter().map(|row| name(RouteId::from_uuid(row.id), row.slug, row.name, row.method, row.path)).collect())
 }
 
 pub(super) async fn totals_by_meter(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<MeterTotal>> {
@@ -183,30 +157,6 @@ pub(super) async fn totals_by_meter(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<
             unit: row.unit,
             units: row.units.normalize(),
             billable: row.billable.normalize(),
-        })
-        .collect())
-}
-
-pub(super) async fn top_routes(tx: &mut Tx, bounds: &Bounds<'_>, limit: i64) -> Result<Vec<RouteTotal>> {
-    let rows = over_usage!(
-        tx,
-        bounds,
-        r#"SELECT r.id, p.name AS product, r.method, r.path, sum(c.calls)::bigint AS "calls!",
-              coalesce(sum(c.calls) FILTER (WHERE c.status >= 400), 0)::bigint AS "errors!"
-           FROM calls c JOIN routes r ON r.id = c.route_id JOIN api_products p ON p.id = r.product_id
-           GROUP BY r.id, p.name ORDER BY 5 DESC, r.path LIMIT $14"#,
-        limit
-    )
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| RouteTotal {
-            route: RouteId::from_uuid(row.id),
-            product: row.product,
-            method: row.method,
-            path: row.path,
-            calls: row.calls,
-            errors: row.errors,
         })
         .collect())
 }
@@ -266,30 +216,4 @@ pub(super) async fn export(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Expor
             billable: row.billable.normalize(),
         })
         .collect())
-}
-
-/// The merged histogram, in rising order of buckets.
-pub(super) async fn latency_histogram(tx: &mut Tx, query: &Query, from: Timestamp) -> Result<Vec<(u16, u64)>> {
-    let rows = sqlx::query!(
-        r#"SELECT (entry ->> 0)::integer AS "bucket!", sum((entry ->> 1)::bigint)::bigint AS "count!"
-           FROM usage_latency l
-           JOIN subscriptions s ON s.tenant_id = l.namespace_id AND s.id = l.subscription_id
-           CROSS JOIN jsonb_array_elements(l.histogram) AS entry
-           WHERE l.namespace_id = $1 AND l.minute >= $2 AND l.minute < $3
-             AND ($4::uuid IS NULL OR l.route_id IN (SELECT id FROM routes WHERE product_id = $4))
-             AND ($5::uuid IS NULL OR s.application_id = $5)
-             AND ($6::uuid IS NULL OR s.plan_version_id IN (SELECT id FROM plan_versions WHERE plan_id = $6))
-             AND ($7::uuid IS NULL OR l.subscription_id = $7)
-           GROUP BY 1 ORDER BY 1"#,
-        query.tenant.uuid(),
-        from,
-        query.range.to,
-        query.filter.product.map(ApiProductId::uuid),
-        query.filter.application.map(ApplicationId::uuid),
-        query.filter.plan.map(PlanId::uuid),
-        query.filter.subscription.map(SubscriptionId::uuid),
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(rows.into_iter().filter_map(|row| Some((u16::try_from(row.bucket).ok()?, u64::try_from(row.count).ok()?))).collect())
 }

@@ -11,14 +11,14 @@ use ids::{JournalId, MeterId, NamespaceId, SubscriptionId, Uuid};
 use quota::{Holding, SegmentRun};
 use rust_decimal::Decimal;
 
-use super::{rollup::LedgerKey, rollup_store::quantity};
+use super::{check::quantity, rollup::LedgerKey};
 use crate::{
     db::Tx,
     error::{Error, Result},
 };
 
 /// How many rows one statement writes.
-const CHUNK_ROWS: usize = 5000;
+const CHUNK_ROWS: usize = 20_000;
 
 /// What a segment adds to quotas.
 #[derive(Debug)]
@@ -53,9 +53,9 @@ impl Keys {
     }
 }
 
-/// Moves the quotas' use, and what the journal has proven of its leases.
-pub(super) async fn add_used(tx: &mut Tx, proof: &Proof<'_>, now: Timestamp) -> Result<()> {
-    let used: Vec<(LedgerKey, i128)> = proof.used.iter().map(|(key, units)| (*key, *units)).collect();
+/// Moves the quotas' use.
+pub(super) async fn move_used(tx: &mut Tx, used: &BTreeMap<LedgerKey, i128>) -> Result<()> {
+    let used: Vec<(LedgerKey, i128)> = used.iter().map(|(key, units)| (*key, *units)).collect();
     for chunk in used.chunks(CHUNK_ROWS) {
         let keys = Keys::of(chunk.iter().map(|(key, _)| key));
         let quantities: Vec<Decimal> = chunk.iter().map(|(_, sum)| quantity(*sum)).collect();
@@ -71,6 +71,15 @@ pub(super) async fn add_used(tx: &mut Tx, proof: &Proof<'_>, now: Timestamp) -> 
         )
         .execute(&mut **tx)
         .await?;
+    }
+    Ok(())
+}
+
+/// Notes what the journal has proven of its leases. Call after [`move_used`], which locks the quotas.
+pub(super) async fn prove(tx: &mut Tx, proof: &Proof<'_>, now: Timestamp) -> Result<()> {
+    let used: Vec<(LedgerKey, i128)> = proof.used.iter().map(|(key, units)| (*key, *units)).collect();
+    for chunk in used.chunks(CHUNK_ROWS) {
+        let keys = Keys::of(chunk.iter().map(|(key, _)| key));
         let journal = proof.segment.journal_id;
         let mut held = holdings(tx, &keys, journal).await?;
         let mut moved = Vec::new();

@@ -12,7 +12,9 @@ pub(super) async fn list(tx: &mut Tx) -> Result<Vec<StreamStatus>> {
            FROM usage_streams s
            JOIN gateway_journals j ON j.journal_id = s.journal_id
            CROSS JOIN LATERAL (
-               SELECT count(*), max(u.seq) AS highest, min(u.accepted_at) AS since FROM usage_segments u
+               SELECT count(*), max(u.seq) AS highest, greatest(min(u.accepted_at), (
+                   SELECT l.accepted_at FROM usage_segments l
+                   WHERE l.journal_id = s.journal_id AND l.stream = s.stream AND l.seq = s.accepted_through)) AS since FROM usage_segments u
                WHERE u.journal_id = s.journal_id AND u.stream = s.stream AND u.seq > s.accepted_through) beyond
            LEFT JOIN LATERAL (
                SELECT u.accepted_at FROM usage_segments u WHERE u.journal_id = s.journal_id AND u.stream = s.stream

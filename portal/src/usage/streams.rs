@@ -41,7 +41,7 @@ pub struct StreamStatus {
 pub struct Gap {
     /// How many are missing.
     pub missing: u64,
-    /// Since when a later one is there.
+    /// Since when a later one is there and nothing was filled in from below: a backlog that arrives from both ends is no loss.
     pub since: Timestamp,
 }
 

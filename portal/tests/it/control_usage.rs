@@ -148,7 +148,12 @@ async fn latency_is_taken_of_served_namespaces_only(pool: PgPool) {
         let sent = UsageBatch { latency: vec![sent.clone()], ..batch(gateway.journal, 0, seq, seq, vec![row.clone()]) };
         let (status, answer) = gateway.post(&portal, USAGE, &sent).await;
         assert_eq!(status, 200, "{answer}");
-        assert_eq!(total(&portal.app.pool, "SELECT count(*) FROM usage_latency").await, taken, "{:?}", sent.latency);
+        assert_eq!(
+            total(&portal.app.pool, "SELECT coalesce(sum(get_byte(histogram, 1)), 0)::bigint FROM usage_latency_day").await,
+            taken,
+            "{:?}",
+            sent.latency
+        );
     }
 }
 

@@ -24,4 +24,5 @@ mod slow_bodies;
 mod support;
 mod tenants;
 mod tokens;
+mod usage_sums;
 mod world;

@@ -43,3 +43,39 @@ async fn usage_without_a_partition_is_kept_and_moves_when_its_month_is_made(pool
     .unwrap();
     assert_eq!(months, 7 + 4);
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn months_are_dropped_by_retention_while_sums_and_open_periods_stay(pool: PgPool) {
+    let portal = Portal::with_settings(pool, &[("PORTAL_USAGE_ROWS_MONTHS", "2")]);
+    let world = World::new(&portal, 1000).await;
+    let gateway = gateway(&portal, "one", None).await;
+    let mut tx = portal.app.begin().await.unwrap();
+    partitions::make_between(&mut tx, portal.now(), "2026-09-01T00:00:00Z".parse().unwrap()).await.unwrap();
+    tx.commit().await.unwrap();
+    for seq in 0..4 {
+        portal.clock.set(format!("2026-0{}-10T00:00:00Z", 3 + seq).parse().unwrap());
+        let rows = vec![world.row(&portal, 1, 200)];
+        assert_eq!(gateway.post(&portal, "/control/v1/usage", &batch(gateway.journal, 0, seq, seq, rows)).await.0, 200);
+    }
+    let count = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&portal.app.pool).await.unwrap();
+    let clean = async |open_from: &'static str| {
+        sqlx::query("UPDATE subscriptions SET open_from = $1::timestamptz").bind(open_from).execute(&portal.app.pool).await.unwrap();
+        let mut tx = portal.app.begin().await.unwrap();
+        portal::jobs::enqueue(&mut tx, &partitions::MakePartitions::default(), portal.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        portal.run_jobs().await;
+        count("SELECT count(*) FROM usage_rows").await
+    };
+    // July: rows of May and later are kept anyway, and those of April because its period is open.
+    portal.clock.set("2026-07-10T00:00:00Z".parse().unwrap());
+    assert_eq!(clean("2026-03-01").await, 4);
+    assert_eq!(clean("2026-04-01").await, 3);
+    assert_eq!(clean("2026-07-01").await, 2);
+    let mut tx = portal.app.begin().await.unwrap();
+    assert_eq!(partitions::rows_from(&mut tx).await.unwrap(), Some("2026-05-01T00:00:00Z".parse().unwrap()));
+    assert_eq!(count("SELECT sum(count)::bigint FROM usage_rollup_day").await, 4, "the sums stay");
+    // A segment of a dropped month is still known.
+    let again = vec![world.row(&portal, 1, 200)];
+    assert_eq!(gateway.post(&portal, "/control/v1/usage", &batch(gateway.journal, 0, 0, 0, again)).await.0, 200);
+    assert_eq!(count("SELECT sum(count)::bigint FROM usage_rollup_day").await, 4);
+}

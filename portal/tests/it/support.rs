@@ -328,6 +328,18 @@ async fn send(router: &Router, request: http::Request<Body>) -> Answer {
 }
 
 impl Portal {
+    /// The same portal, for a task of its own.
+    pub fn share(&self) -> Self {
+        Self { app: self.app.clone(), clock: self.clock.clone(), router: self.router.clone() }
+    }
+
+    /// Adds accepted usage to the sums, as a worker does all the time.
+    pub async fn roll_up(&self) {
+        let mut tx = self.app.begin().await.expect("a transaction");
+        portal::usage::watermark::catch_up(&mut tx, self.now()).await.expect("sums");
+        tx.commit().await.expect("a commit");
+    }
+
     /// A published API product.
     pub async fn product(&self, slug: &str) -> ids::ApiProductId {
         let id = ids::ApiProductId::new();

@@ -17,7 +17,7 @@ use portal::{
     identity::{Actor, ActorKind, Role, user::User},
     subscriptions::{self, CreateSubscription, Subscription},
     tenants::{self, NewTenant},
-    usage::ingest,
+    usage::{ingest, last_used, watermark},
 };
 
 use super::{
@@ -178,7 +178,8 @@ async fn live_through(tx: &mut Tx, actor: &Actor, traffic: Vec<Traffic>, now: Ti
         anyhow::ensure!(accepted.unattributed == 0, "{} rows of the demo's history belong to nobody", accepted.unattributed);
         last_used = accepted.last_used;
     }
-    ingest::record_last_used(tx, &last_used).await?;
+    last_used::record(tx, &last_used).await?;
+    watermark::catch_up(tx, now).await?;
     // It has told all that it knows.
     gateways::revoke(tx, actor, issued.gateway.id, now).await?;
     Ok(())

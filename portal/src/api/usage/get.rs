@@ -42,8 +42,7 @@ pub(super) async fn get_usage(mut call: ApiCall, extract::Query(asked): extract:
         ..Query::new(tenant, range, zone)
     };
     let stack = if asked.by == Some(UsageBy::Status) { Stack::Status } else { Stack::Api };
-    let series = query::series(&mut call.tx, &call.actor, &question, stack).await?;
-    let totals = query::totals(&mut call.tx, &call.actor, &question).await?;
+    let query::Overview { series, totals, .. } = query::overview(&mut call.tx, &call.actor, &question, stack, 1).await?;
     call.commit().await?;
     let meters = totals.by_meter.into_iter().map(|meter| UsageMeter {
         meter: meter.meter,

@@ -165,13 +165,13 @@ async fn question(call: &mut Call, params: &UsageParams) -> Result<query::Query>
 async fn render_live(call: &mut Call, params: &UsageParams, question: &query::Query) -> Result<String> {
     let (tx, actor) = (&mut call.tx, &call.actor);
     let stack = params.stack();
-    let series = query::series(tx, actor, question, stack).await?;
+    let query::Overview { series, totals, routes } = query::overview(tx, actor, question, stack, TOP_ROUTES).await?;
     let live = Live {
         chart: ChartView::new(&series, &question.zone)?,
         by_status: stack == Stack::Status,
-        totals: TotalsView::new(&query::totals(tx, actor, question).await?),
+        totals: TotalsView::new(&totals),
         latency: query::latency(tx, actor, question).await?.map(LatencyView::new),
-        routes: view::routes(query::top_routes(tx, actor, question, TOP_ROUTES).await?),
+        routes: view::routes(routes),
         costs: cost::views(tx, actor, call.tenant, call.now).await?,
         zone: question.zone.name().to_owned(),
         params: params.clone(),

@@ -1,0 +1,112 @@
+//! The sums, and how far they are: every accepted segment is added to them once.
+//!
+//! The watermark is exact because it is no time but a mark on each segment: `usage_segments.rolled_up_at` is set in the transaction that adds the
+//! segment's rows to both tables of sums. A late segment is one without the mark, like any other. One transaction at a time adds, under an advisory
+//! lock, and what is lost with it is neither marked nor added.
+//!
+//! The more waits, the more rows one round folds into the same sums, so that a round costs less a row the higher the load is.
+
+use std::time::Duration;
+
+use calendar::Timestamp;
+use tokio::time::Instant;
+
+use super::{latency, watermark_store as store};
+use crate::{app::App, db::Tx, error::Result};
+
+/// How soon after a round the next one starts at the earliest: sums are as fresh as that while there is little to add.
+const PAUSE: Duration = Duration::from_millis(300);
+/// How soon histograms of latency are merged again; longer where a merge took longer than a twentieth of it.
+const LATENCY_PAUSE: Duration = Duration::from_secs(1);
+/// The most usage rows that one round adds: it must end well within the time that a statement may take.
+const ROUND_ROWS: i64 = 1_000_000;
+/// Sums that are further behind than this are an alert.
+pub const LAG_ALERT_AFTER: Duration = Duration::from_secs(60);
+
+/// How far the sums are behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Accepted segments that are not in the sums.
+    pub segments: u64,
+    /// Their usage rows.
+    pub rows: u64,
+    /// When the oldest of them was accepted.
+    pub since: Option<Timestamp>,
+}
+
+/// Adds what is accepted and not in the sums yet, until nothing is, histograms of latency included; answers how many segments that were. Waits for
+/// whoever does the same.
+pub async fn catch_up(tx: &mut Tx, now: Timestamp) -> Result<u64> {
+    store::lock(tx).await?;
+    let mut segments = 0;
+    loop {
+        let added = store::add_pending(tx, ROUND_ROWS, now).await?;
+        if added == 0 {
+            break;
+        }
+        segments += added;
+    }
+    while latency::merge_pending(tx).await? > 0 {}
+    Ok(segments)
+}
+
+/// Whether the sums hold everything that was accepted until an instant.
+pub async fn is_past(tx: &mut Tx, at: Timestamp) -> Result<bool> {
+    Ok(store::lag(tx).await?.since.is_none_or(|since| since > at))
+}
+
+/// How far the sums are behind.
+pub async fn lag(tx: &mut Tx) -> Result<Lag> {
+    store::lag(tx).await
+}
+
+/// Keeps the sums up with what is accepted until the process stops. Any number of processes may run it.
+pub async fn run(app: App) {
+    let mut merge_at = Instant::now();
+    loop {
+        let started = Instant::now();
+        match round(&app).await {
+            // There is more than one round can add: the next one follows at once.
+            Ok(rows) if rows >= ROUND_ROWS => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(?error, "accepted usage could not be added to the sums; trying again"),
+        }
+        if merge_at <= started {
+            let started = Instant::now();
+            if let Err(error) = merge(&app).await {
+                tracing::warn!(?error, "histograms of latency could not be merged; trying again");
+            }
+            merge_at = Instant::now() + LATENCY_PAUSE.max(started.elapsed() * 20);
+        }
+        // Half of the time is left to those who ask and those who send.
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(PAUSE.max(started.elapsed() / 2)) => {}
+        }
+    }
+}
+
+/// One round, if nobody else is at it; answers the number of rows.
+async fn round(app: &App) -> Result<i64> {
+    let mut tx = app.begin().await?;
+    if !store::try_lock(&mut tx).await? {
+        return Ok(0);
+    }
+    let pending = store::pending(&mut tx, ROUND_ROWS).await?;
+    if pending.is_empty() {
+        return Ok(0);
+    }
+    store::add(&mut tx, &pending, app.now()).await?;
+    tx.commit().await?;
+    Ok(pending.rows_to_add())
+}
+
+async fn merge(app: &App) -> Result<()> {
+    loop {
+        let mut tx = app.begin().await?;
+        if !store::try_lock(&mut tx).await? || latency::merge_pending(&mut tx).await? == 0 {
+            return Ok(());
+        }
+        tx.commit().await?;
+    }
+}
