@@ -11,6 +11,7 @@ mod relay;
 mod report;
 mod runs;
 mod scale;
+mod usage;
 mod world;
 
 use std::{
@@ -51,6 +52,48 @@ enum What {
     Idle,
     /// A million wrong keys a minute, and one namespace at full blast: what others feel.
     Attack,
+    /// How many usage rows a second one portal takes.
+    Ingest {
+        /// The folder of the database; removed afterwards. Without it, a temporary one.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Simulated gateways.
+        #[arg(long, default_value_t = 4)]
+        gateways: usize,
+        /// Streams of each gateway.
+        #[arg(long, default_value_t = 4)]
+        streams: usize,
+        /// Usage rows of a batch.
+        #[arg(long, default_value_t = 6_000)]
+        rows: usize,
+    },
+    /// How long a gateway's backlog takes to drain.
+    Backlog {
+        /// The folder of the database and the journal. Without it, a temporary one.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Records.
+        #[arg(long, default_value_t = 10_000_000)]
+        records: u64,
+    },
+    /// Writes what was found about usage into a page.
+    ReportUsage {
+        /// The page.
+        #[arg(default_value = "benches/USAGE.md")]
+        page: PathBuf,
+    },
+    /// How fast the usage page is with ninety days of usage.
+    UsagePages {
+        /// The folder of the database, made and filled where it is empty, and kept. Without it, a temporary one.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Usage rows.
+        #[arg(long, default_value_t = 100_000_000)]
+        rows: u64,
+        /// How often each page is asked for.
+        #[arg(long, default_value_t = 500)]
+        requests: usize,
+    },
     /// Everything, then the report.
     All,
     /// Writes what was found into a page.
@@ -79,6 +122,19 @@ fn main() -> anyhow::Result<()> {
     if let What::Relay { listen, upstream } = arguments.what {
         return relay::run(listen, upstream);
     }
+    if let What::Ingest { data, gateways, streams, rows } = &arguments.what {
+        let shape = usage::ingest::Shape { tenants: 10_000, gateways: *gateways, streams: *streams, rows: *rows };
+        return usage::ingest(&arguments.results, data.as_deref(), shape, Duration::from_secs(arguments.seconds));
+    }
+    if let What::Backlog { data, records } = &arguments.what {
+        return usage::backlog(&arguments.results, data.as_deref(), *records);
+    }
+    if let What::ReportUsage { page } = &arguments.what {
+        return usage::report::write(&arguments.results, page);
+    }
+    if let What::UsagePages { data, rows, requests } = &arguments.what {
+        return usage::pages(&arguments.results, data.as_deref(), *rows, *requests);
+    }
     let bench = runs::Bench::new(Duration::from_secs(arguments.seconds), arguments.rounds, &arguments.results)?;
     match arguments.what {
         What::Peers => bench.peers(),
@@ -98,6 +154,8 @@ fn main() -> anyhow::Result<()> {
         }
         What::Report { page } => report::write(&bench.results, &page),
         What::Serve { keys } => bench.serve(keys),
-        What::Relay { .. } => unreachable!("handled above"),
+        What::Relay { .. } | What::Ingest { .. } | What::UsagePages { .. } | What::Backlog { .. } | What::ReportUsage { .. } => {
+            unreachable!("handled above")
+        }
     }
 }

@@ -42,7 +42,7 @@ pub struct World {
 }
 
 /// A number for each thing, spread over all bits as random ids are.
-fn uuid(kind: &str, number: usize) -> Uuid {
+pub fn uuid(kind: &str, number: usize) -> Uuid {
     let digest = Sha256::digest(format!("{kind} {number}"));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);

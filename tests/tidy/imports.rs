@@ -38,7 +38,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
         ],
     ),
     ("tollkeeper", &["devstack", "portal-api", "telemetry", "calendar", "ids"]),
-    ("loadtest", &["gateway-control", "quota", "calendar", "ids"]),
+    ("loadtest", &["gateway-control", "quota", "calendar", "ids", "journal", "local-postgres"]),
     ("e2e", &["devstack", "portal-api", "calendar", "ids", "rating", "gateway-control"]),
 ];
 
