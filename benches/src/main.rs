@@ -90,6 +90,9 @@ enum What {
         /// Usage rows.
         #[arg(long, default_value_t = 100_000_000)]
         rows: u64,
+        /// For how many of the ninety days the rows themselves are written, beside their sums.
+        #[arg(long, default_value_t = 90)]
+        row_days: u32,
         /// How often each page is asked for.
         #[arg(long, default_value_t = 500)]
         requests: usize,
@@ -132,8 +135,8 @@ fn main() -> anyhow::Result<()> {
     if let What::ReportUsage { page } = &arguments.what {
         return usage::report::write(&arguments.results, page);
     }
-    if let What::UsagePages { data, rows, requests } = &arguments.what {
-        return usage::pages(&arguments.results, data.as_deref(), *rows, *requests);
+    if let What::UsagePages { data, rows, row_days, requests } = &arguments.what {
+        return usage::pages(&arguments.results, data.as_deref(), (*rows, *row_days), *requests);
     }
     let bench = runs::Bench::new(Duration::from_secs(arguments.seconds), arguments.rounds, &arguments.results)?;
     match arguments.what {

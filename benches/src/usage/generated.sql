@@ -1,5 +1,5 @@
 -- Ninety days of usage as it is after it was accepted, written straight into the tables: a hundred million rows by default ($ROWS), of tenants whose
--- sizes fall as 1/n. A key that is used in a quarter of an hour has a row in each of its minutes. Statements are separated by lines of dashes.
+-- sizes fall as 1/n. The rows themselves, which no page reads, are written for the last $DAYS days; the sums for all ninety. A key that is used in a quarter of an hour has a row in each of its minutes. Statements are separated by lines of dashes.
 SET synchronous_commit = off
 --------
 SET maintenance_work_mem = '1GB'
@@ -55,7 +55,7 @@ INSERT INTO usage_rows (namespace_id, subscription_id, plan_version_id, period_s
 SELECT namespace_id, subscription_id, plan_version_id, period_start, application_id, api_key_id, route_id, meter_id, status,
     CASE status WHEN 429 THEN 'gateway' ELSE 'upstream' END, mode, minute, count / 15, 0, sum / 15, 1, 1, 1, minute,
     '00000000-0000-7000-8000-000000000001', 0, extract(epoch FROM minute)::bigint / 60, minute, billable
-FROM (SELECT * FROM usage_rollup_15m ORDER BY bucket) u
+FROM (SELECT * FROM usage_rollup_15m WHERE bucket >= now() - interval '$DAYS days' ORDER BY bucket) u
 CROSS JOIN LATERAL (SELECT u.bucket + interval '1 minute' * g AS minute FROM generate_series(0, 14) g) m
 --------
 CREATE INDEX usage_rows_subscription_idx ON usage_rows (namespace_id, subscription_id, minute)

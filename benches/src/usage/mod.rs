@@ -31,7 +31,7 @@ pub fn ingest(results: &Path, data: Option<&Path>, shape: ingest::Shape, duratio
 ///
 /// # Errors
 /// When something does not start or a page is not what it should be.
-pub fn pages(results: &Path, data: Option<&Path>, rows: u64, requests: usize) -> anyhow::Result<()> {
+pub fn pages(results: &Path, data: Option<&Path>, rows: (u64, u32), requests: usize) -> anyhow::Result<()> {
     let temporary = data_dir::temporary("loadtest-")?;
     let found = runtime()?.block_on(pages::run(data.unwrap_or(temporary.path()), rows, requests))?;
     say(&format!("{found:#?}"));

@@ -29,8 +29,12 @@ const WARM_UPS: usize = 20;
 pub struct Pages {
     /// Tenants.
     pub tenants: usize,
-    /// Rows in `usage_rows`.
+    /// Usage rows that the sums are of.
+    pub summed_rows: i64,
+    /// Of them, in `usage_rows`: those of the last days.
     pub rows: i64,
+    /// So many days.
+    pub row_days: u32,
     /// Name, rows, bytes of rows, bytes of indexes.
     pub tables: Vec<(String, i64, i64, i64)>,
     /// How often each page was asked for.
@@ -60,21 +64,21 @@ pub struct Page {
 ///
 /// # Errors
 /// When something does not start or a page is not what it should be.
-pub async fn run(folder: &Path, rows: u64, requests: usize) -> anyhow::Result<Pages> {
+pub async fn run(folder: &Path, (rows, row_days): (u64, u32), requests: usize) -> anyhow::Result<Pages> {
     let stand = Stand::start(folder).await?;
     let tenants = Tenants::new(10_000);
     let is_there: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT FROM users WHERE email = 'reader@tenant.example')").fetch_one(&stand.pool).await?;
     if !is_there {
         tenants.write(&stand.pool, 0).await?;
-        generate(stand.postgres.url(), rows).await?;
+        generate(stand.postgres.url(), rows, row_days).await?;
     }
     let portal = stand.portal("portal")?;
     let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
     let mut pages = Vec::new();
     for (tenant, n) in [("largest", 1), ("median", tenants.count() / 2)] {
         let of_tenant: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM usage_rows WHERE namespace_id = (SELECT id FROM tenants WHERE name = $1)")
+            sqlx::query_scalar("SELECT 15 * count(*) FROM usage_rollup_15m WHERE namespace_id = (SELECT id FROM tenants WHERE name = $1)")
                 .bind(format!("Tenant {n}"))
                 .fetch_one(&stand.pool)
                 .await?;
@@ -107,10 +111,11 @@ pub async fn run(folder: &Path, rows: u64, requests: usize) -> anyhow::Result<Pa
         let count = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&stand.pool).await?;
         tables.push((table.to_owned(), count, heap, indexes));
     }
+    let summed_rows = sqlx::query_scalar("SELECT 15 * count(*) FROM usage_rollup_15m").fetch_one(&stand.pool).await?;
     let rows = sqlx::query_scalar("SELECT sum(rows)::bigint FROM usage_segments").fetch_one(&stand.pool).await?;
     drop(portal);
     stand.postgres.stop().await?;
-    Ok(Pages { tenants: tenants.count(), rows, tables, requests, pages })
+    Ok(Pages { tenants: tenants.count(), summed_rows, rows, row_days, tables, requests, pages })
 }
 
 fn page(tenant: &str, rows: i64, range: &str, mut times: Vec<Duration>) -> anyhow::Result<Page> {
@@ -120,9 +125,11 @@ fn page(tenant: &str, rows: i64, range: &str, mut times: Vec<Duration>) -> anyho
     Ok(Page { tenant: tenant.into(), rows, range: range.into(), p50: micros(at(50))?, p99: micros(at(99))?, most: micros(at(100))? })
 }
 
-async fn generate(url: &str, rows: u64) -> anyhow::Result<()> {
+async fn generate(url: &str, rows: u64, row_days: u32) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(url).await?;
-    for statement in include_str!("generated.sql").replace("$ROWS", &rows.to_string()).split("\n--------\n") {
+    for statement in
+        include_str!("generated.sql").replace("$ROWS", &rows.to_string()).replace("$DAYS", &row_days.to_string()).split("\n--------\n")
+    {
         let started = Instant::now();
         sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.with_context(|| statement.to_owned())?;
         let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();

@@ -9,8 +9,8 @@ use super::{backlog::Backlog, ingest::Ingest, pages::Pages};
 
 const HEAD: &str = "# Usage: ingest, pages, backlog\n\n\
     Written by `loadtest report-usage` from what `loadtest ingest`, `loadtest usage-pages` and `loadtest backlog` kept; do not edit. Everything ran on one machine: load,\n\
-    portal and Postgres shared its cores. Postgres had the settings of `tollkeeper up` (`shared_buffers=128MB`, `max_wal_size=2GB`, `fsync` and\n\
-    `synchronous_commit` on) and `pg_stat_statements`. Ten thousand tenants; tenant *n* makes calls in proportion to 1/*n*, has 20 keys if it is among the largest and 2 if\n\
+    portal and Postgres shared its cores. Postgres had the settings that `docs/OPERATIONS.md` names for much usage (`shared_buffers=2GB`, `wal_buffers=64MB`,\n\
+    `max_wal_size=16GB`, `checkpoint_timeout=15min`; `fsync`, `full_page_writes` and `synchronous_commit` on) and `pg_stat_statements`. Ten thousand tenants; tenant *n* makes calls in proportion to 1/*n*, has 20 keys if it is among the largest and 2 if\n\
     it is not, calls 20 routes, the first ones more often, and gets five different statuses. One meter.\n\n\
     A **usage row** is one row of a batch as it is stored in `usage_rows`: the calls of one key, route, status and minute in one segment.\n";
 
@@ -89,9 +89,10 @@ fn pages(text: &mut String, found: &Pages) {
     line(
         text,
         &format!(
-            "{} accepted rows of {} tenants over 90 days, generated in SQL (`benches/src/usage/generated.sql`: a key that is used in a quarter of an hour has a row in each of its\n\
-             minutes). The page *Usage* was asked for {} times over HTTP as a signed-in person, one request after the other, after 20 that do not count.\n",
-            found.rows, found.tenants, found.requests
+            "The sums of {} accepted rows of {} tenants over 90 days, generated in SQL (`benches/src/usage/generated.sql`: a key that is used in a quarter of an hour has a row in each\n\
+             of its minutes), and of the rows themselves, which no page reads, the {} of the last {} days. The page *Usage* was asked for {} times over HTTP as a signed-in person,\n\
+             one request after the other, after 20 that do not count.\n",
+            found.summed_rows, found.tenants, found.rows, found.row_days, found.requests
         ),
     );
     line(text, "| tenant | its rows | range | p50 | p99 | slowest | p99 under 50 ms |\n|---|---|---|---|---|---|---|");

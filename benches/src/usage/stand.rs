@@ -1,4 +1,4 @@
-//! A private Postgres as `tollkeeper up` runs it, and a portal process beside it.
+//! A private Postgres and portal processes on it.
 
 use std::{
     fs,
@@ -12,6 +12,16 @@ use local_postgres::{data_dir::DataDir, postgres::Postgres};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use crate::process::{Process, Start, free_address};
+
+/// What `docs/OPERATIONS.md` says to set where there is much usage, and statistics. `fsync`, `full_page_writes` and `synchronous_commit` stay on.
+const SETTINGS: [&str; 6] = [
+    "shared_buffers=2GB",
+    "wal_buffers=64MB",
+    "max_wal_size=16GB",
+    "checkpoint_timeout=15min",
+    "shared_preload_libraries=pg_stat_statements",
+    "pg_stat_statements.track=all",
+];
 
 /// Postgres and what it takes to start portals on it.
 #[derive(Debug)]
@@ -35,8 +45,7 @@ impl Stand {
     /// When something does not start.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let data = DataDir::open(folder)?;
-        let statistics = ["shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track=all"];
-        let postgres = Postgres::start_with(&data, &statistics).await?;
+        let postgres = Postgres::start_with(&data, &SETTINGS).await?;
         let url = postgres.url().to_owned();
         let migrate = Command::new(portal_binary()?).arg("migrate").env("DATABASE_URL", &url).status()?;
         ensure!(migrate.success(), "the migrations could not be applied");

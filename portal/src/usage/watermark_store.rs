@@ -11,6 +11,11 @@ const LOCK: i64 = 0x73_75_6d_73;
 /// The most segments that one round adds.
 const ROUND_SEGMENTS: i64 = 2000;
 
+/// Folding and sorting stay in memory: there is one such transaction at a time. Rows are found by their segments, whatever the server thinks of a table
+/// that has just grown by millions of rows.
+const FOLDING: &str =
+    "SET LOCAL work_mem = '128MB'; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
 /// Waits until nobody else adds; holds until the transaction ends.
 pub(super) async fn lock(tx: &mut Tx) -> Result<()> {
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK).execute(&mut **tx).await?;
@@ -79,8 +84,7 @@ pub(super) async fn add_pending(tx: &mut Tx, most_rows: i64, now: Timestamp) -> 
 /// Of the latest values the one with the latest event time counts, and of several at the same instant the largest: what arrives in which order does
 /// not matter.
 pub(super) async fn add(tx: &mut Tx, pending: &Pending, now: Timestamp) -> Result<u64> {
-    // Folding and sorting stay in memory: there is one such transaction at a time.
-    sqlx::query!("SET LOCAL work_mem = '128MB'").execute(&mut **tx).await?;
+    sqlx::raw_sql(FOLDING).execute(&mut **tx).await?;
     let marked = sqlx::query!(
         "WITH pending AS MATERIALIZED (
              SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[]) p (journal_id, stream, seq)
