@@ -100,6 +100,29 @@ fn everything() -> Value {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn meters_of_tokens_reach_gateways(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    published(&stage.portal, "pets", document("Pets", &[("get", "/pets/{id}")])).await;
+    let mut known = Known::new(&stage.portal).await;
+    let route = stage.only_route("pets").await;
+    let path = format!("/pets/routes/{}/settings", route["id"].as_str().unwrap());
+    let mut meters = route["settings"]["meters"].clone();
+    (meters[0]["default_units"], meters[0]["max_units"]) = (json!("500"), json!("128000"));
+    meters[0]["source"] = json!({"from": "tokens", "kind": "cached_input"});
+    let settings = |meters: &Value| Some(json!({"meters": meters}));
+    let saved = stage.rest("PUT", &path, settings(&meters)).await.expect_status(200).json();
+    assert_eq!(saved["settings"]["meters"], meters);
+    known.until(EntryKind::Route, uuid_of(&route), |body| body["meters"] == meters).await;
+    // What no gateway could read is refused with what it could.
+    for (source, named) in [(json!({"from": "tokens", "kind": "prompt"}), "`uncached_input`"), (json!({"from": "tokens"}), "`kind`")] {
+        meters[0]["source"] = source;
+        let refused = stage.rest("PUT", &path, settings(&meters)).await;
+        let problem = refused.expect_status(422).json();
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(named)), "{problem}");
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn options_of_a_route_reach_gateways_and_survive_an_import(pool: PgPool) {
     let stage = Stage::new(pool).await;
     published(&stage.portal, "pets", document("Pets", &[("get", "/pets/{id}")])).await;
