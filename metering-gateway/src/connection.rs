@@ -81,7 +81,9 @@ pub async fn welcome(connected: Connected, stream: TcpStream, address: IpAddr, t
     let core = connected.core.clone();
     let listener = &core.shared.config.listener;
     match tls {
-        None if listener.proxy_protocol == ProxyProtocol::Off => serve(core, Transport::Tcp(stream), Peer::new(address, false), notice).await,
+        None if listener.proxy_protocol == ProxyProtocol::Off => {
+            serve(core, Transport::Tcp(stream), Peer::new(address, false), notice).await
+        }
         None => {
             Box::pin(async {
                 let mut stream = stream;

@@ -241,7 +241,7 @@ async fn keep_time(core: Rc<Core>) {
         if count.is_multiple_of(EXCHANGE_TICKS) {
             core.exchanges.tick(now, core.shared.config.interim_interval, core.shared.config.idle_timeout);
         }
-        core.pool.tick();
+        core.exchanges.wake_due(core.pool.tick());
         core.metrics.open_exchanges.store(core.exchanges.count() as i64, Relaxed);
         core.metrics.upstream_connections.store(core.pool.open() as i64, Relaxed);
     }

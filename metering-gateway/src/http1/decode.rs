@@ -183,16 +183,30 @@ fn trailers(read: &mut BytesMut) -> Result<Decoded, Error> {
     Ok(if trailers.is_empty() { Decoded::End } else { Decoded::Frame(Frame::trailers(trailers)) })
 }
 
-/// What a decoder makes of a text that comes in pieces: the body, and the fields behind it. For tests and fuzzing.
+/// A whole body, and what came after it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Its bytes.
+    pub body: Vec<u8>,
+    /// The fields behind it.
+    pub trailers: Option<HeaderMap>,
+    /// What is not a part of it.
+    pub rest: Vec<u8>,
+}
+
+/// What a decoder makes of a text that comes in pieces. For tests and fuzzing.
 ///
 /// # Errors
 /// As [`Decoder::decode`].
-pub fn decode_all(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Error> {
+pub fn decode_all(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Whole, Error> {
     let (mut read, mut body, mut trailers, mut pieces) = (BytesMut::new(), Vec::new(), None, pieces.iter());
     let mut eof = false;
     loop {
         match decoder.decode(&mut read, eof)? {
-            Decoded::End => return Ok((body, trailers, pieces.fold(read.to_vec(), |rest, piece| [&rest[..], piece].concat()))),
+            Decoded::End => {
+                let rest = pieces.fold(read.to_vec(), |rest, piece| [&rest[..], piece].concat());
+                return Ok(Whole { body, trailers, rest });
+            }
             Decoded::More => match pieces.next() {
                 Some(piece) => read.extend_from_slice(piece),
                 None => eof = true,
@@ -213,7 +227,7 @@ mod tests {
 
     fn whole(decoder: Decoder, text: &str) -> Result<(String, String), Error> {
         decode_all(decoder, &[text.as_bytes()])
-            .map(|(body, _, rest)| (String::from_utf8(body).expect("text"), String::from_utf8(rest).expect("text")))
+            .map(|Whole { body, rest, .. }| (String::from_utf8(body).expect("text"), String::from_utf8(rest).expect("text")))
     }
 
     #[test]
@@ -235,9 +249,22 @@ mod tests {
     #[test]
     fn what_could_be_cut_in_two_ways_is_refused() {
         for text in [
-            "\r\n\r\n", " 3\r\nabc\r\n0\r\n\r\n", "3 3\r\nabc\r\n0\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n", "-3\r\nabc\r\n0\r\n\r\n", "+3\r\nabc\r\n0\r\n\r\n",
-            "3\nabc\r\n0\r\n\r\n", "3;x\nabc\r\n0\r\n\r\n", "3;\rx\r\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3\r\nab\r\n0\r\n\r\n",
-            "12345678901234567\r\n", "3;\u{0}\r\nabc\r\n0\r\n\r\n", "0\r\nno colon\r\n\r\n", "0\r\n folded: x\r\n\r\n", "3\r\nabc\r\r\n0\r\n\r\n",
+            "\r\n\r\n",
+            " 3\r\nabc\r\n0\r\n\r\n",
+            "3 3\r\nabc\r\n0\r\n\r\n",
+            "0x3\r\nabc\r\n0\r\n\r\n",
+            "-3\r\nabc\r\n0\r\n\r\n",
+            "+3\r\nabc\r\n0\r\n\r\n",
+            "3\nabc\r\n0\r\n\r\n",
+            "3;x\nabc\r\n0\r\n\r\n",
+            "3;\rx\r\nabc\r\n0\r\n\r\n",
+            "3\r\nabcd\r\n0\r\n\r\n",
+            "3\r\nab\r\n0\r\n\r\n",
+            "12345678901234567\r\n",
+            "3;\u{0}\r\nabc\r\n0\r\n\r\n",
+            "0\r\nno colon\r\n\r\n",
+            "0\r\n folded: x\r\n\r\n",
+            "3\r\nabc\r\r\n0\r\n\r\n",
         ] {
             let error = whole(Decoder::chunked(), text).expect_err(text);
             assert!(matches!(error, Error::Malformed(_)), "{text:?}: {error}");
@@ -262,7 +289,7 @@ mod tests {
             let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len())).chain([0, text.len()]).collect();
             places.sort_unstable();
             let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
-            let (body, trailers, rest) = decode_all(Decoder::chunked(), &pieces).expect("well-formed");
+            let Whole { body, trailers, rest } = decode_all(Decoder::chunked(), &pieces).expect("well-formed");
             prop_assert_eq!(body, chunks.concat());
             prop_assert_eq!(trailers.expect("a field").get("x-sum").map(|value| value.as_bytes().to_vec()), Some(b"1".to_vec()));
             prop_assert_eq!(rest, b"GET");

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::{Error, MAX_FIELDS, MAX_HEAD_BYTES, decode::Decoder};
 
@@ -84,10 +84,11 @@ pub fn request(read: &mut BytesMut, scanned: &mut Scanned) -> Result<Option<Requ
     let bytes = Bytes::copy_from_slice(&read[..length]);
     let shared = Shared { bytes: &bytes, base: read.as_ptr() as usize };
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| Error::Malformed("the method is none"))?;
-    let uri = Uri::from_maybe_shared(shared.of(parsed.path.unwrap_or_default().as_bytes())).map_err(|_| Error::Malformed("the target is none"))?;
+    let uri = Uri::from_maybe_shared(shared.of(parsed.path.unwrap_or_default().as_bytes()))
+        .map_err(|_| Error::Malformed("the target is none"))?;
     let version = version(parsed.version);
+    let framing = Framing::of(parsed.headers)?;
     let headers = fields(parsed.headers, Some(&shared))?;
-    let framing = Framing::of(&headers)?;
     let body = match (framing.coding, framing.length) {
         (Some(_), _) if version == Version::HTTP_10 => return Err(Error::Malformed("HTTP/1.0 has no transfer codings")),
         (Some(true), _) => Decoder::chunked(),
@@ -132,9 +133,10 @@ pub fn answer(read: &mut BytesMut, scanned: &mut Scanned, method: &Method) -> Re
     let shared = Shared { bytes: &bytes, base: read.as_ptr() as usize };
     let status = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| Error::Malformed("the status is none"))?;
     let version = version(parsed.version);
+    let framing = Framing::of(parsed.headers)?;
     let headers = fields(parsed.headers, Some(&shared))?;
-    let framing = Framing::of(&headers)?;
-    let is_bare = *method == Method::HEAD || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_bare =
+        *method == Method::HEAD || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = match (framing.coding, framing.length) {
         _ if is_bare => Decoder::Ended,
         (Some(true), _) if version == Version::HTTP_11 => Decoder::chunked(),
@@ -190,8 +192,8 @@ impl Shared<'_> {
 /// # Errors
 /// When one is none.
 pub fn fields(parsed: &[httparse::Header<'_>], shared: Option<&Shared<'_>>) -> Result<HeaderMap, Error> {
-    // Room for what the gateway adds: a map that grows is hashed anew.
-    let mut headers = HeaderMap::with_capacity(parsed.len() + 16);
+    // Room for what the gateway adds to an answer: a map that grows is hashed anew.
+    let mut headers = HeaderMap::with_capacity(parsed.len() + 4);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Error::Malformed("the name of a field is none"))?;
         let value = match shared {
@@ -204,30 +206,31 @@ pub fn fields(parsed: &[httparse::Header<'_>], shared: Option<&Shared<'_>>) -> R
 }
 
 impl Framing {
-    fn of(headers: &HeaderMap) -> Result<Self, Error> {
+    fn of(fields: &[httparse::Header<'_>]) -> Result<Self, Error> {
         let mut framing = Self::default();
-        for (name, value) in headers {
-            if *name == header::CONTENT_LENGTH {
-                framing.add_length(value)?;
-            } else if *name == header::TRANSFER_ENCODING {
-                let is_chunked = value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-                framing.coding = Some(is_chunked && framing.coding.is_none());
-            } else if *name == header::CONNECTION {
-                framing.close |= names(value, b"close");
-                framing.keep_alive |= names(value, b"keep-alive");
-            } else if *name == header::EXPECT {
-                framing.expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-            } else if *name == header::TE {
-                framing.takes_trailers |= names(value, b"trailers");
+        for field in fields {
+            let value = field.value;
+            match field.name.len() {
+                14 if field.name.eq_ignore_ascii_case("content-length") => framing.add_length(value)?,
+                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                    let is_chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                    framing.coding = Some(is_chunked && framing.coding.is_none());
+                }
+                10 if field.name.eq_ignore_ascii_case("connection") => {
+                    framing.close |= names(value, b"close");
+                    framing.keep_alive |= names(value, b"keep-alive");
+                }
+                6 if field.name.eq_ignore_ascii_case("expect") => framing.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+                2 if field.name.eq_ignore_ascii_case("te") => framing.takes_trailers |= names(value, b"trailers"),
+                _ => (),
             }
         }
         Ok(framing)
     }
 
     /// RFC 9110, 8.6: digits only, and the same wherever it is said.
-    fn add_length(&mut self, value: &HeaderValue) -> Result<(), Error> {
+    fn add_length(&mut self, digits: &[u8]) -> Result<(), Error> {
         const WRONG: Error = Error::Malformed("the length of the body is none, or there are two");
-        let digits = value.as_bytes();
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             return Err(WRONG);
         }
@@ -245,10 +248,9 @@ impl Framing {
 }
 
 /// Whether a list names a token.
-pub fn names(value: &HeaderValue, token: &[u8]) -> bool {
-    let bytes = value.as_bytes();
-    bytes.eq_ignore_ascii_case(token)
-        || bytes.split(|byte| *byte == b',').any(|part| {
+pub fn names(list: &[u8], token: &[u8]) -> bool {
+    list.eq_ignore_ascii_case(token)
+        || list.split(|byte| *byte == b',').any(|part| {
             let word = part.split(|byte| *byte == b';').next().unwrap_or_default();
             word.trim_ascii().eq_ignore_ascii_case(token)
         })
@@ -312,7 +314,8 @@ mod tests {
 
     #[test]
     fn answers_say_where_they_end() {
-        let cases: [(&str, Method, Option<(Decoder, bool)>); 10] = [
+        type Expected = Option<(Decoder, bool)>;
+        let cases: [(&str, Method, Expected); 10] = [
             ("200 OK\r\ncontent-length: 3", Method::GET, Some((Decoder::Length(3), true))),
             ("200 OK\r\ncontent-length: 3", Method::HEAD, Some((Decoder::Ended, true))),
             ("204 No Content\r\ncontent-length: 3", Method::GET, Some((Decoder::Ended, true))),

@@ -135,7 +135,9 @@ impl Connection<'_> {
                 }
                 Poll::Ready(Ok(())) => (),
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Over("it broke")),
-                Poll::Pending if !begun && self.told.get() == Some(Order::Close) => return Poll::Ready(Next::Over("idle connections are closed")),
+                Poll::Pending if !begun && self.told.get() == Some(Order::Close) => {
+                    return Poll::Ready(Next::Over("idle connections are closed"));
+                }
                 Poll::Pending => {
                     std::task::ready!(self.poll_deadline(cx));
                     return Poll::Ready(Next::Over("nothing was asked on it in time"));

@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body::{Body, Frame};
 
 use super::Wire;
+use crate::pipeline::outgoing::Outgoing;
 
 /// Pieces up to this size are copied behind what is to be sent before them, so that both leave in one piece; larger ones are sent from where they are.
 const COPIED_BYTES: usize = 8 * 1024;
@@ -100,7 +101,9 @@ impl Writer {
                         return Gathered::Failed(WriteError::Length);
                     }
                 }
-                Poll::Ready(None) if matches!(self.framing, Framing::Length(left) if left > 0) => return Gathered::Failed(WriteError::Length),
+                Poll::Ready(None) if matches!(self.framing, Framing::Length(left) if left > 0) => {
+                    return Gathered::Failed(WriteError::Length);
+                }
                 Poll::Ready(None) => self.end(wire, None),
             }
         }
@@ -178,30 +181,37 @@ fn put_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
 }
 
 fn put_length(out: &mut Vec<u8>, length: u64) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "content-length: {length}\r\n");
+    out.extend_from_slice(b"content-length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Puts the head of a request on the wire, and says how its body is delimited.
-pub fn request<B: Body>(wire: &Wire, head: &Parts, body: &B) -> Writer {
+pub fn request<B: Body>(wire: &Wire, head: &Outgoing, body: &B) -> Writer {
     let framing = match body.size_hint().exact() {
         _ if body.is_end_stream() => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked { trailers: true },
     };
-    // RFC 9110, 8.6: methods that come with a body say that there is none.
-    let says_none = framing == Framing::None && (head.headers.contains_key(header::CONTENT_LENGTH) || has_body(&head.method));
+    let mut has_length = false;
     wire.with(|inner| {
         let out = inner.out();
         out.extend_from_slice(head.method.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        out.extend_from_slice(head.target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        put_fields(out, &head.headers);
+        head.for_each(|name, value| {
+            if *name == header::CONTENT_LENGTH {
+                has_length = true;
+            } else if *name != header::TRANSFER_ENCODING {
+                put_field(out, name, value);
+            }
+        });
         match framing {
             Framing::Length(length) => put_length(out, length),
             Framing::Chunked { .. } => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            _ if says_none => put_length(out, 0),
+            // RFC 9110, 8.6: methods that come with a body say that there is none.
+            Framing::None if has_length || has_body(&head.method) => put_length(out, 0),
             _ => (),
         }
         out.extend_from_slice(b"\r\n");
@@ -238,7 +248,8 @@ pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, dat
         None if asked.version == Version::HTTP_10 => Framing::UntilClose,
         None => Framing::Chunked { trailers: asked.takes_trailers },
     };
-    asked.keep_alive &= framing != Framing::UntilClose && !headers.get_all(header::CONNECTION).iter().any(|value| super::head::names(value, b"close"));
+    asked.keep_alive &= framing != Framing::UntilClose
+        && !headers.get_all(header::CONNECTION).iter().any(|value| super::head::names(value.as_bytes(), b"close"));
     wire.with(|inner| {
         inner.inbound.expects_continue = false;
         let out = inner.out();

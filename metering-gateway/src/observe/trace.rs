@@ -153,27 +153,32 @@ impl Trace {
         Self { trace_id: Some(trace_id), span, forward: Forward::Put { context, with_state } }
     }
 
-    /// Tells the upstream.
-    pub fn to_upstream(&self, headers: &mut HeaderMap) {
+    /// Tells the upstream: what is added, and which of the caller's fields pass.
+    pub fn to_upstream(&self, added: &mut Vec<(HeaderName, HeaderValue)>) -> TracePasses {
         let (context, with_state) = match self.forward {
-            Forward::Pass => return,
-            Forward::DropState => {
-                headers.remove(TRACESTATE);
-                return;
-            }
-            Forward::Remove => {
-                headers.remove(TRACEPARENT);
-                headers.remove(TRACESTATE);
-                return;
-            }
+            Forward::Pass => return TracePasses { parent: true, state: true },
+            Forward::DropState => return TracePasses { parent: true, state: false },
+            Forward::Remove => return TracePasses { parent: false, state: false },
             Forward::Put { context, with_state } => (context, with_state),
         };
-        if !with_state {
-            headers.remove(TRACESTATE);
-        }
         if let Ok(value) = HeaderValue::from_bytes(&context.to_traceparent()) {
-            headers.insert(TRACEPARENT, value);
+            added.push((TRACEPARENT, value));
         }
+        TracePasses { parent: false, state: with_state }
+    }
+}
+
+/// Which of a caller's fields about its trace pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TracePasses {
+    parent: bool,
+    state: bool,
+}
+
+impl TracePasses {
+    /// Whether a field passes. One that is not about traces does.
+    pub fn passes(self, name: &HeaderName) -> bool {
+        (self.parent || *name != TRACEPARENT) && (self.state || *name != TRACESTATE)
     }
 }
 
@@ -193,7 +198,11 @@ mod tests {
     fn forwarded(fields: &[(&'static str, &str)], ratio: Option<f64>, exported: bool) -> (Trace, Option<String>, Option<String>) {
         let mut headers = headers(fields);
         let trace = Trace::begin(&TraceIds::new(7), Incoming::of(&headers), ratio, exported);
-        trace.to_upstream(&mut headers);
+        let mut added = Vec::new();
+        let passes = trace.to_upstream(&mut added);
+        let dropped: Vec<HeaderName> = headers.keys().filter(|name| !passes.passes(name)).cloned().collect();
+        dropped.into_iter().for_each(|name| _ = headers.remove(name));
+        added.into_iter().for_each(|(name, value)| _ = headers.insert(name, value));
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().expect("text").to_owned());
         (trace, text("traceparent"), text("tracestate"))
     }

@@ -3,9 +3,9 @@
 use std::{rc::Rc, time::Duration};
 
 use gateway_control::options::UpstreamProtocol;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use journal::{AnsweredBy, Outcome};
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use super::{
     headers::{self, Forwarded, KeyPlace},
     http2,
     meter::{Ended, Exchange, MeteredBody},
+    outgoing::Outgoing,
     respond::Failure,
     tokens,
     tunnel::Tunnel,
@@ -102,10 +103,13 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
         Ok(outgoing) => outgoing,
         Err(failure) => return Err(fail(&exchange, failure)),
     };
-    let body = outgoing.body().source().clone();
+    let (head, body) = outgoing;
+    let source = body.source().clone();
+    let pulse = exchange.pulse();
     exchange.sent();
-    let sent = exchange.unless_ended(deadline, upstream::send(&grant.group, &grant.upstream, outgoing, grant.patience)).await;
-    exchange.went(body.way());
+    let sending = upstream::send(&grant.group, &grant.upstream, &head, body, grant.patience, &pulse);
+    let sent = exchange.unless_ended(deadline, sending).await;
+    exchange.went(source.way());
     let sent = match sent {
         Ok(sent) => sent,
         Err(Ended::Stopped(stop)) => return Err(fail(&exchange, Failure::Stopped(stop))),
@@ -118,7 +122,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
         }
         Err(error) => Err(fail(
             &exchange,
-            match body.fault() {
+            match source.fault() {
                 BodyFault::None => Failure::Upstream(error),
                 BodyFault::Caller => Failure::BodyIncomplete,
                 BodyFault::TooLarge => Failure::BodyTooLarge,
@@ -204,11 +208,13 @@ fn rewrite(
     exchange: &Exchange,
     call: Call<'_>,
     upgrade: Option<HeaderValue>,
-) -> Result<Request<RequestBody>, Failure> {
+) -> Result<(Outgoing, RequestBody), Failure> {
     let Call { request, path, peer, request_id, key_place, trace, .. } = call;
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let target = grant.route.target(&grant.upstream.base_path, path, parts.uri.query());
-    let target = PathAndQuery::try_from(target).map_err(|error| Failure::internal(error.to_string()))?;
+    if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err(Failure::internal(format!("the target {target:?} for the upstream is none")));
+    }
     let host = parts
         .headers
         .get(header::HOST)
@@ -223,22 +229,20 @@ fn rewrite(
         upgrade,
         wants_trailers: grant.route.wants_trailers,
     };
-    headers::to_upstream(&mut parts.headers, &forwarded);
-    trace.to_upstream(&mut parts.headers);
-    if let Some(options) = &grant.route.options {
-        options.request_headers.apply(&mut parts.headers);
+    let mut outgoing = Outgoing::new(parts.method, target, parts.headers, &forwarded, &trace);
+    if let Some(options) = &grant.route.options
+        && !options.request_headers.is_empty()
+    {
+        outgoing.edit(|headers| options.request_headers.apply(headers));
     }
     if grant.route.reads_tokens {
-        parts.headers.insert(header::ACCEPT_ENCODING, tokens::ACCEPTED_ENCODING);
+        outgoing.edit(|headers| _ = headers.insert(header::ACCEPT_ENCODING, tokens::ACCEPTED_ENCODING));
     }
-    parts.uri = Uri::from(target);
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
     let config = &core.shared.config;
     let max = grant.route.max_request_body_bytes(config.max_request_body_bytes);
     let body_timeout = grant.route.idle_timeout(config.body_timeout).min(config.body_timeout);
     let body = CallerBody::new(body, body_timeout, exchange.pulse());
-    Ok(Request::from_parts(parts, RequestBody::new(body, max, exchange.message_tap())))
+    Ok((outgoing, RequestBody::new(body, max, exchange.message_tap())))
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.

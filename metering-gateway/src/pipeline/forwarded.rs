@@ -23,8 +23,8 @@ pub struct Origin<'a> {
     pub prefix: &'a str,
 }
 
-/// Says where a call came from, and removes all else that says so.
-pub fn put(headers: &mut HeaderMap, origin: &Origin<'_>) {
+/// Says where a call came from.
+pub fn put(headers: &HeaderMap, origin: &Origin<'_>, added: &mut Vec<(HeaderName, HeaderValue)>) {
     let (chain, scheme, host) = match usize::from(origin.trusted_hops) {
         0 => (None, None, None),
         hops => (
@@ -33,16 +33,15 @@ pub fn put(headers: &mut HeaderMap, origin: &Origin<'_>) {
             told(headers, &X_FORWARDED_HOST, hops).filter(|host| !host.is_empty()),
         ),
     };
-    remove_claims(headers);
-    headers.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|| origin.peer.address.clone()));
-    headers.insert(X_FORWARDED_PROTO, scheme.unwrap_or_else(|| HeaderValue::from_static(origin.peer.scheme())));
+    added.push((X_FORWARDED_FOR, chain.unwrap_or_else(|| origin.peer.address.clone())));
+    added.push((X_FORWARDED_PROTO, scheme.unwrap_or_else(|| HeaderValue::from_static(origin.peer.scheme()))));
     if let Some(host) = host.or_else(|| origin.host.clone()) {
-        headers.insert(X_FORWARDED_HOST, host);
+        added.push((X_FORWARDED_HOST, host));
     }
     if !origin.prefix.is_empty()
         && let Ok(prefix) = HeaderValue::from_str(origin.prefix)
     {
-        headers.insert(X_FORWARDED_PREFIX, prefix);
+        added.push((X_FORWARDED_PREFIX, prefix));
     }
 }
 
@@ -79,19 +78,25 @@ fn is_scheme(value: &HeaderValue) -> bool {
     value == "http" || value == "https"
 }
 
-/// Removes `Forwarded` (RFC 7239), `X-Real-IP` and all of `X-Forwarded-*`. Some servers take `_` and `-` in names for the same.
-pub fn remove_claims(headers: &mut HeaderMap) {
+/// Whether a field says where a call came from: `Forwarded` (RFC 7239), `X-Real-IP` or one of `X-Forwarded-*`. Some servers take `_` and `-` in names
+/// for the same.
+pub fn is_claim(name: &HeaderName) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
-    let claims = |name: &&HeaderName| {
-        if **name == header::FORWARDED || **name == X_REAL_IP {
-            return true;
+    let bytes = name.as_str().as_bytes();
+    match bytes.first() {
+        Some(b'f') => *name == header::FORWARDED,
+        Some(b'x') => {
+            *name == X_REAL_IP
+                || bytes.len() > PREFIX.len()
+                    && bytes.iter().zip(PREFIX).all(|(byte, wanted)| byte == wanted || (*byte, *wanted) == (b'_', b'-'))
         }
-        let name = name.as_str().as_bytes();
-        name.first() == Some(&b'x')
-            && name.len() > PREFIX.len()
-            && name.iter().zip(PREFIX).all(|(byte, wanted)| byte == wanted || (*byte, *wanted) == (b'_', b'-'))
-    };
-    let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
+        _ => false,
+    }
+}
+
+/// Removes all that says where a call came from.
+pub fn remove_claims(headers: &mut HeaderMap) {
+    let claimed: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
     claimed.into_iter().for_each(|name| _ = headers.remove(name));
 }
 
@@ -106,7 +111,10 @@ mod tests {
         }
         let peer = Peer::new([192, 0, 2, 9].into(), true);
         let host = Some(HeaderValue::from_static("api.example"));
-        put(&mut headers, &Origin { peer: &peer, trusted_hops, host, prefix: "/weather" });
+        let mut added = Vec::new();
+        put(&headers, &Origin { peer: &peer, trusted_hops, host, prefix: "/weather" }, &mut added);
+        remove_claims(&mut headers);
+        added.into_iter().for_each(|(name, value)| _ = headers.append(name, value));
         headers
     }
 

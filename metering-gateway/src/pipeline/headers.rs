@@ -2,25 +2,22 @@
 
 use gateway_control::{
     credential,
-    headers::{API_KEY, APPLICATION, IDENTITY_PREFIX, MODE, NAMESPACE, PLAN, REQUEST_ID, SUBSCRIPTION},
+    headers::{API_KEY, REQUEST_ID},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     forwarded::{self, Origin},
     grant::Identity,
+    outgoing::is_identity,
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY);
+/// Where a key stands.
+pub const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY);
 /// The call's id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
-const X_NAMESPACE: HeaderName = HeaderName::from_static(NAMESPACE);
-const X_APPLICATION: HeaderName = HeaderName::from_static(APPLICATION);
-const X_SUBSCRIPTION: HeaderName = HeaderName::from_static(SUBSCRIPTION);
-const X_PLAN: HeaderName = HeaderName::from_static(PLAN);
-const X_MODE: HeaderName = HeaderName::from_static(MODE);
 /// What is always between two neighbours (RFC 9110, 7.6.1).
 static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -59,44 +56,6 @@ pub struct Forwarded<'a> {
     pub upgrade: Option<HeaderValue>,
     /// The upstream shall send trailers.
     pub wants_trailers: bool,
-}
-
-/// Brings a caller's headers into the form for the upstream.
-pub fn to_upstream(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
-    // Most calls have none of these, which one look at the names tells at a fraction of what looking each of them up would cost.
-    let has_rare = headers.keys().any(|name| [&header::TE, &header::AUTHORIZATION, &header::EXPECT].contains(&name));
-    let accepts_trailers = has_rare && headers.get_all(header::TE).iter().any(|te| mentions(te, "trailers"));
-    remove_hop_by_hop(headers);
-    remove_identity(headers);
-    headers.remove(X_API_KEY);
-    if has_rare {
-        // A caller may send its key in both places: it stays here, while a credential of the upstream's own passes.
-        if forwarded.key_place == KeyPlace::Authorization || holds_key(headers) {
-            headers.remove(header::AUTHORIZATION);
-        }
-        // The gateway has answered the expectation by reading the body.
-        headers.remove(header::EXPECT);
-    }
-    if accepts_trailers || forwarded.wants_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    if let Some(protocol) = &forwarded.upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol.clone());
-    }
-    forwarded::put(headers, &forwarded.origin);
-    headers.insert(header::HOST, forwarded.authority.clone());
-    let identity = forwarded.identity;
-    for (name, value) in [
-        (X_NAMESPACE, &identity.namespace),
-        (X_APPLICATION, &identity.application),
-        (X_SUBSCRIPTION, &identity.subscription),
-        (X_PLAN, &identity.plan),
-        (X_MODE, &identity.mode),
-        (X_REQUEST_ID, forwarded.request_id),
-    ] {
-        headers.insert(name, value.clone());
-    }
 }
 
 /// Takes out of a caller's trailers what may not stand there (RFC 9110, 6.5.1) and what is the gateway's to say: an upstream that adds trailers to its
@@ -146,40 +105,40 @@ fn carries_http(protocol: &HeaderValue) -> bool {
 
 /// RFC 9110, 7.6.1: what `Connection` names, and what is always between two neighbours.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+    if !headers.keys().any(is_hop_by_hop) {
         return;
     }
     if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        named.into_iter().for_each(|name| _ = headers.remove(name));
+        named_by_connection(headers).into_iter().for_each(|name| _ = headers.remove(name));
     }
     HOP_BY_HOP.iter().for_each(|name| _ = headers.remove(name));
 }
 
+/// Whether a field is always between two neighbours.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // Comparing names costs more than looking at their first letters.
+    matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u')) && HOP_BY_HOP.contains(name)
+}
+
+/// What `Connection` names besides that which is always between two neighbours.
+pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let tokens = values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.eq_ignore_ascii_case("close"));
+    tokens.filter_map(|token| token.parse().ok()).filter(|name| !is_hop_by_hop(name)).collect()
+}
+
 /// Whether `authorization` holds a credential of ours.
-fn holds_key(headers: &HeaderMap) -> bool {
+pub fn holds_key(headers: &HeaderMap) -> bool {
     let mut words = headers.get_all(header::AUTHORIZATION).iter().flat_map(|value| value.as_bytes().split(u8::is_ascii_whitespace));
     words.any(|word| credential::kind_of(word).is_some())
 }
 
 fn remove_identity(headers: &mut HeaderMap) {
-    // Some servers take `_` and `-` in names for the same.
-    let forges = |name: &&HeaderName| {
-        let head = name.as_str().as_bytes().get(..IDENTITY_PREFIX.len());
-        head.is_some_and(|head| {
-            head.iter().zip(IDENTITY_PREFIX.bytes()).all(|(byte, wanted)| *byte == wanted || (*byte, wanted) == (b'_', b'-'))
-        })
-    };
-    let forged: Vec<HeaderName> = headers.keys().filter(forges).cloned().collect();
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name.as_str().as_bytes())).cloned().collect();
     forged.into_iter().for_each(|name| _ = headers.remove(name));
 }
 
-fn mentions(value: &HeaderValue, token: &str) -> bool {
+/// Whether a list has a token.
+pub fn mentions(value: &HeaderValue, token: &str) -> bool {
     value.to_str().is_ok_and(|text| text.split(',').any(|part| part.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(token)))
 }

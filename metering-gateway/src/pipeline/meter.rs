@@ -145,6 +145,7 @@ impl Exchange {
                 beats_before: Cell::new(0),
                 still_since: Cell::new(part_started),
                 listens: Cell::new(false),
+                wake_at: Cell::new(u64::MAX),
                 line: Lifeline::current(),
             },
         });
@@ -391,9 +392,13 @@ impl Open {
     }
 
     fn stop(&self, why: Stop) {
-        if self.stop.replace(Some(why)).is_none()
-            && let Some(waker) = self.waker.borrow_mut().take()
-        {
+        if self.stop.replace(Some(why)).is_none() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }

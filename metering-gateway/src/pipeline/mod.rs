@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod headers;
 pub mod http2;
 pub mod meter;
+pub mod outgoing;
 pub mod path;
 pub mod respond;
 pub mod route;
@@ -26,8 +27,8 @@ use std::{cell::OnceCell, rc::Rc};
 
 use authenticate::api_key;
 use body::AnswerBody;
-use caller::CallerStream;
 use calendar::Timestamp;
+use caller::CallerStream;
 use grant::Grant;
 use http::{HeaderValue, Request, Response, Version, header};
 use respond::{About, Failure};

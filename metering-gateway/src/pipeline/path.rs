@@ -34,6 +34,9 @@ pub enum PathError {
 /// # Errors
 /// When the path is ambiguous.
 pub fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
+    if is_plain(path.as_bytes()) {
+        return Ok(Cow::Borrowed(path));
+    }
     if !path.starts_with('/') {
         return Err(PathError::NotAPath);
     }
@@ -51,6 +54,19 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
         }
     }
     Ok(path)
+}
+
+/// Whether nothing in a path could be read in two ways, at one look: most paths are so.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    let harmless =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~' | b':' | b'@' | b',' | b'=' | b'+');
+    path.first() == Some(&b'/')
+        && path.iter().all(|byte| {
+            let is_fine = harmless(*byte) && !(before == b'/' && matches!(byte, b'/' | b'.'));
+            before = *byte;
+            is_fine
+        })
 }
 
 /// The same form for a literal segment of a route's template, which is well-formed already.

@@ -176,6 +176,11 @@ impl Edits {
         Ok(Self { remove, set })
     }
 
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty()
+    }
+
     /// Makes the changes: first those to remove, then those to set.
     pub fn apply(&self, headers: &mut HeaderMap) {
         self.remove.iter().for_each(|name| _ = headers.remove(name));

@@ -39,6 +39,12 @@ impl Clockwork {
         })
     }
 
+    /// The tick at which a time from now is over: never too early, and a fifth of a second late at most.
+    pub fn after(&self, time: Duration) -> u64 {
+        let ticks = u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX);
+        self.ticks.get().saturating_add(ticks).saturating_add(1)
+    }
+
     /// A number that is hard to foresee from the outside (SplitMix64).
     fn draw(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);

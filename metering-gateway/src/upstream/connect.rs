@@ -4,10 +4,7 @@ use std::{cell::Cell, io, rc::Rc};
 
 use gateway_control::options::UpstreamProtocol;
 use rustls::pki_types::ServerName;
-use tokio::{
-    net::TcpStream,
-    sync::OwnedSemaphorePermit,
-};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{

@@ -77,6 +77,11 @@ impl Group {
         Rc::new(group)
     }
 
+    /// The core's coarse clock.
+    pub fn clock(&self) -> &Clockwork {
+        &self.recipe.clockwork
+    }
+
     /// The addresses as they are known now.
     pub fn addresses(&self) -> Rc<[Rc<Address>]> {
         self.addresses.borrow().clone()

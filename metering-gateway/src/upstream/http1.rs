@@ -11,14 +11,17 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Response, StatusCode, request::Parts};
+use http::{Method, Response, StatusCode};
 use tokio::task::JoinHandle;
 
 use super::{RequestBody, answer::UpstreamBody, body::RequestBodyError, connect::Open};
-use crate::http1::{
-    Body, Error, Transport, Tunneled, Wire,
-    head::{self, AnswerHead, Scanned},
-    write::{self, WriteError, Writer},
+use crate::{
+    http1::{
+        Body, Error, Transport, Tunneled, Wire,
+        head::{self, AnswerHead, Scanned},
+        write::{self, WriteError, Writer},
+    },
+    pipeline::outgoing::Outgoing,
 };
 
 /// A connection that carries one exchange at a time. Dropped, it is closed.
@@ -92,9 +95,10 @@ impl Http1 {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn send(&mut self, head: &Parts, body: RequestBody) -> Result<Response<UpstreamBody>, Failure> {
+    pub async fn send(&mut self, head: &Outgoing, body: RequestBody) -> Result<Response<UpstreamBody>, Failure> {
         let writer = write::request(&self.wire, head, &body);
-        let mut sending = Sending { wire: &self.wire, writer: Some((writer, body)), broken: None, scanned: Scanned::default(), method: &head.method };
+        let mut sending =
+            Sending { wire: &self.wire, writer: Some((writer, body)), broken: None, scanned: Scanned::default(), method: &head.method };
         let AnswerHead { answer, body, keep_alive } = poll_fn(|cx| sending.poll(cx)).await?;
         let unsent = sending.writer.take();
         let broken = sending.broken.is_some();
@@ -132,7 +136,9 @@ impl Sending<'_> {
                 Ok(()) => (),
                 Err(WriteError::Io(error)) => self.broken = Some(error.into()),
                 Err(WriteError::Body(error)) => return Poll::Ready(Err(Failure::Body(error))),
-                Err(WriteError::Length) => return Poll::Ready(Err(Failure::Upstream(Error::Malformed("the request is not as long as it says")))),
+                Err(WriteError::Length) => {
+                    return Poll::Ready(Err(Failure::Upstream(Error::Malformed("the request is not as long as it says"))));
+                }
             }
         }
         ready!(self.poll_head(cx)).map_err(|error| Failure::Upstream(self.broken.take().unwrap_or(error))).into()

@@ -17,7 +17,7 @@ use h2::{
     Reason, SendStream,
     client::{self, SendRequest},
 };
-use http::{Request, Response, Uri, header, request::Parts, uri::Scheme};
+use http::{Request, Response, Uri, header, uri::Scheme};
 use http_body::Body as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -30,7 +30,7 @@ use super::{
     body::RequestBody,
     connect::{Hooks, Open},
 };
-use crate::policy::services::Upstream;
+use crate::{pipeline::outgoing::Outgoing, policy::services::Upstream};
 
 /// The most streams that are opened on one connection, even when the peer allows more.
 pub const MAX_STREAMS: usize = 128;
@@ -244,14 +244,14 @@ impl Stream {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn send(&mut self, upstream: &Upstream, head: &Parts, body: RequestBody) -> Result<Response<UpstreamBody>, StreamFailure> {
+    pub async fn send(&mut self, upstream: &Upstream, head: &Outgoing, body: RequestBody) -> Result<Response<UpstreamBody>, StreamFailure> {
         let mut sender = self.connection.sender.clone();
         if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
             self.connection.retire();
             return Err(StreamFailure::unsent(error));
         }
         let ends = body.is_end_stream();
-        let (answer, stream) = sender.send_request(request(upstream, head), ends).map_err(StreamFailure::unsent)?;
+        let (answer, stream) = sender.send_request(request(upstream, head)?, ends).map_err(StreamFailure::unsent)?;
         if !ends {
             self.upload = Some(tokio::task::spawn_local(upload(body, stream)).abort_handle());
         }
@@ -264,19 +264,20 @@ impl Stream {
 }
 
 /// The head in the form of HTTP/2: scheme and authority stand in the target, and `Host` does not exist.
-fn request(upstream: &Upstream, head: &Parts) -> Request<()> {
+fn request(upstream: &Upstream, head: &Outgoing) -> Result<Request<()>, StreamFailure> {
     let mut target = http::uri::Parts::default();
     target.scheme = Some(if upstream.group.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
     target.authority = Some(upstream.authority.clone());
-    target.path_and_query = head.uri.path_and_query().cloned();
+    let wrong = |_| StreamFailure::sent(h2::Error::from(h2::Reason::INTERNAL_ERROR));
+    target.path_and_query = Some(head.target.as_str().try_into().map_err(wrong)?);
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
     *request.version_mut() = http::Version::HTTP_2;
     // A target of scheme, authority and path is always one.
     *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
-    *request.headers_mut() = head.headers.clone();
+    *request.headers_mut() = head.to_map();
     request.headers_mut().remove(header::HOST);
-    request
+    Ok(request)
 }
 
 /// Sends a request's body as fast as the peer takes it; at most one frame of it waits here.

@@ -110,14 +110,18 @@ impl Pool {
         self.0.groups.borrow().values().cloned().collect()
     }
 
-    /// The core's timer, ten times a second.
-    pub fn tick(&self) {
+    /// The core's timer, ten times a second. Returns the number of the tick.
+    pub fn tick(&self) -> u64 {
         let ticks = &self.0.clockwork.ticks;
         let now = ticks.get() + 1;
         ticks.set(now);
-        if !now.is_multiple_of(SECOND_TICKS) {
-            return;
+        if now.is_multiple_of(SECOND_TICKS) {
+            self.look_after();
         }
+        now
+    }
+
+    fn look_after(&self) {
         for group in self.groups() {
             // One reference is the pool's, one this loop's.
             if !group.tick() && Rc::strong_count(&group) == 2 {

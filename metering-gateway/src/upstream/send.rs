@@ -1,15 +1,15 @@
 //! Sending a call: which address, which connection, and whether once more.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     net::SocketAddr,
     pin::pin,
     rc::Rc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use http::{Method, Request, Response, StatusCode, header, request::Parts};
-use tokio::time::timeout;
+use http::{Method, Response, StatusCode};
 
 use super::{
     RequestBody, UpstreamBody, UpstreamError,
@@ -20,7 +20,10 @@ use super::{
     http2::Stream,
     pool::{Busy, Connection},
 };
-use crate::policy::services::Upstream;
+use crate::{
+    pipeline::{meter::Pulse, outgoing::Outgoing},
+    policy::services::Upstream,
+};
 
 /// The most addresses that one call tries to connect to.
 const MAX_CONNECTS: usize = 3;
@@ -36,19 +39,22 @@ pub struct Patience {
     pub first_byte: Duration,
 }
 
-/// What came of one try.
+/// Why a try failed.
 enum Failed {
     /// Nothing was processed.
-    Unprocessed(Parts, UpstreamError),
-    /// It failed; the head is there if it was kept.
-    Broken(Option<Parts>, UpstreamError),
+    Unprocessed(UpstreamError),
+    /// It cannot be told how much was processed.
+    Broken(UpstreamError),
 }
 
 /// A call under way.
 struct Sending<'a> {
     group: &'a Group,
     upstream: &'a Upstream,
+    head: &'a Outgoing,
     patience: Patience,
+    /// Has the exchange woken.
+    pulse: &'a Pulse,
     source: Rc<Source>,
     /// HTTP/1.1 must be spoken, because the call asks for another protocol after it.
     switches: bool,
@@ -66,15 +72,18 @@ struct Sending<'a> {
 pub async fn send(
     group: &Group,
     upstream: &Upstream,
-    request: Request<RequestBody>,
+    head: &Outgoing,
+    body: RequestBody,
     patience: Patience,
+    pulse: &Pulse,
 ) -> Result<(Response<UpstreamBody>, Connection), UpstreamError> {
-    let (mut head, body) = request.into_parts();
-    let switches = head.headers.contains_key(header::UPGRADE);
+    let switches = head.switches;
     let mut sending = Sending {
         group,
         upstream,
+        head,
         patience,
+        pulse,
         source: body.source().clone(),
         switches,
         repeatable: is_idempotent(&head.method) && !switches,
@@ -94,22 +103,22 @@ pub async fn send(
         };
         let started = Instant::now();
         let failed = match carrier {
-            Carrier::Http1(connection) => sending.over_http1(busy, connection, head, this_body, started).await,
-            Carrier::Http2(stream) => sending.over_http2(busy, stream, head, this_body, started).await,
+            Carrier::Http1(connection) => sending.over_http1(busy, connection, this_body, started).await,
+            Carrier::Http2(stream) => sending.over_http2(busy, stream, this_body, started).await,
         };
         match failed {
             Ok(answered) => return Ok(answered),
-            Err(Failed::Unprocessed(kept, error)) => {
+            Err(Failed::Unprocessed(error)) => {
                 sending.unprocessed += 1;
                 if sending.unprocessed > MAX_UNPROCESSED || !sending.can_repeat() {
                     return Err(error);
                 }
-                head = kept;
             }
-            Err(Failed::Broken(kept, error)) => match kept.filter(|_| sending.may_retry(&error)) {
-                Some(kept) => head = kept,
-                None => return Err(error),
-            },
+            Err(Failed::Broken(error)) => {
+                if !sending.may_retry(&error) {
+                    return Err(error);
+                }
+            }
         }
     }
 }
@@ -149,7 +158,6 @@ impl Sending<'_> {
         &mut self,
         busy: Busy,
         connection: Http1,
-        head: Parts,
         body: RequestBody,
         started: Instant,
     ) -> Result<(Response<UpstreamBody>, Connection), Failed> {
@@ -157,7 +165,7 @@ impl Sending<'_> {
         if self.repeatable && self.retries_left > 0 {
             self.source.keep();
         }
-        match self.within(connection.send(&head, body)).await {
+        match self.within(connection.send(self.head, body)).await {
             Ok(Ok(answer)) => {
                 self.answered(&busy, answer.status(), started);
                 Ok((answer, Connection::new(busy, Carrier::Http1(connection))))
@@ -173,11 +181,11 @@ impl Sending<'_> {
                     self.failed(&busy);
                 }
                 self.tried.push(busy.address().socket);
-                Err(Failed::Broken(Some(head), error))
+                Err(Failed::Broken(error))
             }
             Err(error) => {
                 self.failed(&busy);
-                Err(Failed::Broken(None, error))
+                Err(Failed::Broken(error))
             }
         }
     }
@@ -186,45 +194,54 @@ impl Sending<'_> {
         &mut self,
         busy: Busy,
         stream: Stream,
-        head: Parts,
         body: RequestBody,
         started: Instant,
     ) -> Result<(Response<UpstreamBody>, Connection), Failed> {
         let mut stream = stream;
         self.source.keep();
-        match self.within(stream.send(self.upstream, &head, body)).await {
+        match self.within(stream.send(self.upstream, self.head, body)).await {
             Ok(Ok(answer)) => {
                 self.answered(&busy, answer.status(), started);
                 Ok((answer, Connection::new(busy, Carrier::Http2(stream))))
             }
-            Ok(Err(failure)) if failure.is_unprocessed => Err(Failed::Unprocessed(head, failure.error.into())),
+            Ok(Err(failure)) if failure.is_unprocessed => Err(Failed::Unprocessed(failure.error.into())),
             Ok(Err(failure)) => {
                 self.failed(&busy);
-                let error = UpstreamError::from(failure.error);
-                let kept = (self.repeatable && self.retries_left > 0).then_some(head);
                 self.tried.push(busy.address().socket);
-                Err(Failed::Broken(kept, error))
+                Err(Failed::Broken(failure.error.into()))
             }
             Err(error) => {
                 // Whether the upstream is slow or the connection dead cannot be told; the next calls do not find out.
                 stream.suspect();
                 self.failed(&busy);
-                Err(Failed::Broken(None, error))
+                Err(Failed::Broken(error))
             }
         }
     }
 
-    /// Waits for the head of an answer for as long as the upstream may take; the time in which it waits for the caller's body is not counted.
+    /// Waits for the head of an answer for as long as the upstream may take; the time in which it waits for the caller's body is not counted. The core's
+    /// timer wakes the exchange when the time is over, so that no call has a timer of its own.
     async fn within<T>(&self, answer: impl Future<Output = T>) -> Result<T, UpstreamError> {
         let mut answer = pin!(answer);
-        let patience = self.patience.first_byte;
-        let mut left = patience;
-        loop {
-            match timeout(left, answer.as_mut()).await {
-                Ok(answered) => return Ok(answered),
-                Err(_) => left = self.source.patience_left(patience).ok_or(UpstreamError::FirstByteTimeout(patience))?,
+        let (clock, patience) = (self.group.clock(), self.patience.first_byte);
+        let mut until = clock.after(patience);
+        self.pulse.wake_at(until);
+        let answered = poll_fn(|cx| {
+            if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answered));
             }
-        }
+            if clock.ticks.get() >= until {
+                match self.source.patience_left(patience) {
+                    Some(left) => until = clock.after(left),
+                    None => return Poll::Ready(Err(UpstreamError::FirstByteTimeout(patience))),
+                }
+                self.pulse.wake_at(until);
+            }
+            Poll::Pending
+        })
+        .await;
+        self.pulse.wake_at(u64::MAX);
+        answered
     }
 
     fn answered(&self, busy: &Busy, status: StatusCode, started: Instant) {

@@ -71,6 +71,14 @@ impl OpenExchanges {
         }
     }
 
+    /// The core's clock has ticked: wakes those who wait for this tick.
+    pub fn wake_due(&self, tick: u64) {
+        for open in self.slots.borrow().iter().flatten().filter(|open| open.movement.wake_at.get() <= tick) {
+            open.movement.wake_at.set(u64::MAX);
+            open.wake();
+        }
+    }
+
     /// The policy has changed: exchanges whose permit no longer holds are ended, with a final record of what they used.
     pub fn recheck(&self, core: &Core, now: Timestamp) {
         let index = core.index();

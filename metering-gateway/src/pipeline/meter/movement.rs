@@ -17,6 +17,8 @@ pub(super) struct Movement {
     pub(super) still_since: Cell<Instant>,
     /// The upstream, or the tunnel, is the one to go on, and hears of a stop.
     pub(super) listens: Cell<bool>,
+    /// The tick of the core at which whoever drives the exchange wants to be woken.
+    pub(super) wake_at: Cell<u64>,
     /// Ends what carries the exchange when nobody listens.
     pub(super) line: Option<Lifeline>,
 }
@@ -39,6 +41,11 @@ impl Pulse {
     /// Something passed.
     pub fn beat(&self) {
         self.0.beat();
+    }
+
+    /// Has the exchange woken at a tick of the core, for whoever waits for something in it; `u64::MAX` for never.
+    pub fn wake_at(&self, tick: u64) {
+        self.0.movement.wake_at.set(tick);
     }
 
     /// Whether the answer has begun.
