@@ -1,6 +1,6 @@
 //! HTTP on one connection of a caller: HTTP/1.1 or HTTP/2, as its first bytes say.
 
-use std::{convert::Infallible, future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed, task::Poll, time::Duration};
+use std::{convert::Infallible, future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::BytesMut;
 use http::Request;
