@@ -27,6 +27,8 @@ const LARGE: Size = Size { keys: 1_000_000, routes: 10_000 };
 const EMPTY: Size = Size { keys: 10, routes: 10 };
 /// How long keys are called one after the other.
 const SWEEP: Duration = Duration::from_secs(10);
+/// For how long the gateway may take to cache its policy.
+const CACHED_WITHIN: Duration = Duration::from_secs(60);
 /// Changes of policy in a second.
 const CHANGES: u64 = 1_000;
 
@@ -131,12 +133,16 @@ impl Bench {
     fn start_from_cache(&self, name: &str, world: World) -> anyhow::Result<(Duration, u64)> {
         let portal = MockPortal::start(world)?;
         let data = self.folder.path().join(format!("data-{name}"));
-        drop(self.gateway(name, &portal, &[])?);
-        // Dropped, it was killed; the cache is written beside and renamed, so it is whole once it is there.
+        let gateway = self.gateway(name, &portal, &[])?;
+        let started = Instant::now();
+        // It is written beside and renamed, so it is whole once it is there.
         while !fs::exists(data.join("policy.v2"))? {
-            drop(self.gateway(name, &portal, &[])?);
-            std::thread::sleep(Duration::from_secs(1));
+            anyhow::ensure!(started.elapsed() < CACHED_WITHIN, "the policy is not cached within {CACHED_WITHIN:?}");
+            std::thread::sleep(Duration::from_millis(50));
         }
+        say(&format!("{name}: cached {:?} after the gateway was ready", started.elapsed()));
+        // Dropped, it is killed.
+        drop(gateway);
         let nobody: SocketAddr = free_address()?;
         let settings =
             Settings { name: "restarted", portal: nobody, cores: &[self.cores.proxy], data: &data, folder: self.folder.path(), more: &[] };
