@@ -3,7 +3,8 @@
 //! # Code map
 //!
 //! - [`gateway`]: [`run`] brings the parts together and stops them in order. [`server`]: a core's thread: accepting and the timer.
-//! - [`listener`]: what stands between a socket and HTTP: the PROXY protocol, TLS and its certificates. [`connection`]: HTTP on one connection.
+//! - [`listener`]: what stands between a socket and HTTP: the PROXY protocol, TLS and its certificates, and how connections are spread over cores.
+//!   [`connection`]: HTTP on one connection.
 //! - [`http1`]: HTTP/1.1 with callers and upstreams.
 //! - [`drain`]: how a core leaves without failing a call.
 //! - [`guard`]: what keeps callers from hurting a core.
