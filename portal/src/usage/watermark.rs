@@ -65,12 +65,13 @@ pub async fn run(app: App) {
     let mut merge_at = Instant::now();
     loop {
         let started = Instant::now();
-        match round(&app).await {
-            // There is more than one round can add: the next one follows at once.
-            Ok(rows) if rows >= ROUND_ROWS => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(?error, "accepted usage could not be added to the sums; trying again"),
-        }
+        let more_waits = match round(&app).await {
+            Ok(rows) => rows > ROUND_ROWS / 2,
+            Err(error) => {
+                tracing::warn!(?error, "accepted usage could not be added to the sums; trying again");
+                false
+            }
+        };
         if merge_at <= started {
             let started = Instant::now();
             if let Err(error) = merge(&app).await {
@@ -78,10 +79,11 @@ pub async fn run(app: App) {
             }
             merge_at = Instant::now() + LATENCY_PAUSE.max(started.elapsed() * 20);
         }
-        // Half of the time is left to those who ask and those who send.
+        // A third of the time is left to those who ask and those who send, unless the sums fall behind.
+        let pause = if more_waits { Duration::ZERO } else { PAUSE.max(started.elapsed() / 2) };
         tokio::select! {
             () = app.shutdown.cancelled() => return,
-            () = tokio::time::sleep(PAUSE.max(started.elapsed() / 2)) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
