@@ -45,7 +45,8 @@ pub struct Core {
     date: RefCell<String>,
     index: RefCell<Rc<HeldIndex>>,
     next_id: Cell<u64>,
-    id_base: u64,
+    /// The first half of the ids of calls, in hexadecimal digits.
+    id_base: [u8; 16],
 }
 
 impl Core {
@@ -54,6 +55,8 @@ impl Core {
         let config = &shared.config;
         let places = Places::new(config.max_open_calls, config.max_connections, config.core_count(), config.namespace_share_percent);
         let index = RefCell::new(Rc::new(HeldIndex(shared.policy.index().load_full())));
+        let mut id_digits = [0; 16];
+        hex::encode_to_slice(id_base.to_be_bytes(), &mut id_digits).expect("two digits for each byte");
         let core = Rc::new(Self {
             metrics,
             writer: RefCell::new(Some(writer)),
@@ -66,7 +69,7 @@ impl Core {
             date: RefCell::default(),
             index,
             next_id: Cell::new(0),
-            id_base,
+            id_base: id_digits,
         });
         core.tell_date(core.now());
         core
@@ -104,9 +107,9 @@ impl Core {
         let count = self.next_id.get();
         self.next_id.set(count + 1);
         let mut digits = [0; 32];
-        for (place, digit) in digits.iter_mut().rev().enumerate() {
-            let half = if place < 16 { count } else { self.id_base };
-            *digit = DIGITS[(half >> (place % 16 * 4)) as usize & 15];
+        digits[..16].copy_from_slice(&self.id_base);
+        for (pair, byte) in digits[16..].as_chunks_mut::<2>().0.iter_mut().zip(count.to_be_bytes()) {
+            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         }
         HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a header value")
     }

@@ -174,7 +174,7 @@ fn trailers(read: &mut BytesMut) -> Result<Decoded, Error> {
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let (length, trailers) = match httparse::parse_headers(read, &mut fields) {
-        Ok(httparse::Status::Complete((length, fields))) => (length, head::fields(fields, None)?),
+        Ok(httparse::Status::Complete((length, fields))) => (length, head::fields(fields.iter(), None)?),
         Ok(httparse::Status::Partial) if read.len() > MAX_TRAILER_BYTES => return Err(Error::Malformed("too much behind the last chunk")),
         Ok(httparse::Status::Partial) => return Ok(Decoded::More),
         Err(_) => return Err(Error::Malformed("what follows the last chunk is no field")),

@@ -88,7 +88,7 @@ pub fn request(read: &mut BytesMut, scanned: &mut Scanned) -> Result<Option<Requ
         .map_err(|_| Error::Malformed("the target is none"))?;
     let version = version(parsed.version);
     let framing = Framing::of(parsed.headers)?;
-    let headers = fields(parsed.headers, Some(&shared))?;
+    let headers = fields(parsed.headers.iter(), Some(&shared))?;
     let body = match (framing.coding, framing.length) {
         (Some(_), _) if version == Version::HTTP_10 => return Err(Error::Malformed("HTTP/1.0 has no transfer codings")),
         (Some(true), _) => Decoder::chunked(),
@@ -134,7 +134,8 @@ pub fn answer(read: &mut BytesMut, scanned: &mut Scanned, method: &Method) -> Re
     let status = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| Error::Malformed("the status is none"))?;
     let version = version(parsed.version);
     let framing = Framing::of(parsed.headers)?;
-    let headers = fields(parsed.headers, Some(&shared))?;
+    let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+    let headers = fields(parsed.headers.iter().filter(|field| is_switch || !is_understood(field)), Some(&shared))?;
     let is_bare =
         *method == Method::HEAD || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = match (framing.coding, framing.length) {
@@ -191,9 +192,9 @@ impl Shared<'_> {
 ///
 /// # Errors
 /// When one is none.
-pub fn fields(parsed: &[httparse::Header<'_>], shared: Option<&Shared<'_>>) -> Result<HeaderMap, Error> {
+pub fn fields<'p>(parsed: impl Iterator<Item = &'p httparse::Header<'p>>, shared: Option<&Shared<'_>>) -> Result<HeaderMap, Error> {
     // Room for what the gateway adds to an answer: a map that grows is hashed anew.
-    let mut headers = HeaderMap::with_capacity(parsed.len() + 4);
+    let mut headers = HeaderMap::with_capacity(parsed.size_hint().1.unwrap_or(0) + 4);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Error::Malformed("the name of a field is none"))?;
         let value = match shared {
@@ -244,6 +245,18 @@ impl Framing {
     /// RFC 9112, 9.3.
     fn keeps(&self, version: Version) -> bool {
         !self.close && (version == Version::HTTP_11 || self.keep_alive)
+    }
+}
+
+/// Whether a field of an answer says something about its connection only, which has been understood: nobody else needs to see it.
+fn is_understood(field: &httparse::Header<'_>) -> bool {
+    match field.name.len() {
+        10 if field.name.eq_ignore_ascii_case("connection") => {
+            field.value.eq_ignore_ascii_case(b"keep-alive") || field.value.eq_ignore_ascii_case(b"close")
+        }
+        10 => field.name.eq_ignore_ascii_case("keep-alive"),
+        17 => field.name.eq_ignore_ascii_case("transfer-encoding"),
+        _ => false,
     }
 }
 

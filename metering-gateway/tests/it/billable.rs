@@ -81,7 +81,7 @@ async fn each_answer_is_recorded_as_what_it_was() {
 async fn quotas_count_what_the_plan_bills() {
     let stage = Stage::with(
         |world| {
-            world.plan.billable = BillableRule { statuses: vec![(200, 299)], except: vec![204] };
+            world.plan.billable = BillableRule { statuses: vec![(200, 299), (413, 413)], except: vec![204] };
             world.service.sandbox = Some(world.service.upstream.clone());
             let limit = QuotaLimit {
                 meter: world.requests,
@@ -92,7 +92,7 @@ async fn quotas_count_what_the_plan_bills() {
             world.plan.quotas = vec![limit];
             world.service.first_byte_timeout_ms = 100;
         },
-        |config| config.lease_wait = Duration::from_millis(500),
+        |config| (config.lease_wait, config.max_request_body_bytes) = (Duration::from_millis(500), 1_000),
     )
     .await;
     stage.portal.limit(stage.world.requests, 3);
@@ -102,6 +102,13 @@ async fn quotas_count_what_the_plan_bills() {
         let expected = path.strip_prefix("status/").map_or(504, |status| status.parse().expect("a status"));
         let path = format!("/weather/v1/{path}");
         eventually("it is admitted", async || (status(&path).await == expected).then_some(())).await;
+    }
+    // Also with a status that the plan bills of an upstream.
+    for _ in 0..5 {
+        let pieces = (0..5).map(|_| Ok::<_, std::convert::Infallible>("x".repeat(500)));
+        let call = stage.client.post(stage.gateway.url("/weather/v1/echo")).header("x-api-key", stage.world.live.reveal());
+        let answer = call.body(reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
     for _ in 0..5 {
         let sandbox = stage.client.get(stage.gateway.url("/weather/v1/echo")).header("x-api-key", stage.world.test.reveal());
