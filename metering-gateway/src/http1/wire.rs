@@ -374,3 +374,6 @@ impl AsyncWrite for Tunneled {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
