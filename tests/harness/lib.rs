@@ -1,5 +1,6 @@
 //! What stories and house rules share.
 
+pub mod auditor;
 pub mod browser;
 pub mod caller;
 pub mod page;

@@ -39,7 +39,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ),
     ("tollkeeper", &["devstack", "portal-api", "telemetry", "calendar", "ids"]),
     ("loadtest", &["gateway-control", "quota", "calendar", "ids", "journal", "local-postgres"]),
-    ("e2e", &["devstack", "portal-api", "calendar", "ids", "rating", "gateway-control"]),
+    ("e2e", &["devstack", "portal-api", "journal", "calendar", "ids", "rating", "gateway-control"]),
 ];
 
 #[test]

@@ -1,30 +1,49 @@
 //! Further gateways beside the stack's own: replicas share its credential, and have a journal and ports of their own.
 
+use std::{ffi::OsString, path::PathBuf, process::Command};
+
 use anyhow::Context;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     data_dir::DataDir,
     gateway_credential,
     ports::Ports,
     process::Process,
-    stack::{STOP_PATIENCE, Stack, gateway_environment, start_gateway_process},
+    stack::{STOP_PATIENCE, Stack, binary, gateway_environment, start_gateway_process},
 };
+
+/// How a replica differs from the stack's gateway.
+#[derive(Debug, Clone, Default)]
+pub struct ReplicaOptions {
+    /// Its journal and its log are named after it.
+    pub name: &'static str,
+    /// Variables beside those that each gateway of the stack has, or instead of them.
+    pub environment: Vec<(&'static str, String)>,
+    /// A program with its arguments that starts the gateway, whose path follows, by turning into it (`exec`). Empty: it is started directly.
+    pub wrapper: Vec<OsString>,
+}
 
 /// A running replica of the gateway.
 #[derive(Debug)]
 pub struct Replica {
-    name: &'static str,
+    options: ReplicaOptions,
     ports: Ports,
     process: Process,
 }
 
 impl Replica {
-    /// Starts one and waits until it is ready. Its journal and its log are named after it.
+    /// Starts one as the stack's own gateway is, and waits until it is ready.
     pub async fn start(stack: &Stack, name: &'static str) -> anyhow::Result<Self> {
+        Self::start_with(stack, ReplicaOptions { name, ..ReplicaOptions::default() }).await
+    }
+
+    /// Starts one and waits until it is ready.
+    pub async fn start_with(stack: &Stack, options: ReplicaOptions) -> anyhow::Result<Self> {
         let free = Ports::FREE.resolve()?;
         let ports = Ports { gateway: free.gateway, gateway_admin: free.gateway_admin, ..stack.ports };
-        Ok(Self { name, ports, process: launch(stack.data(), name, ports).await? })
+        let process = launch(stack.data(), &options, ports).await?;
+        Ok(Self { options, ports, process })
     }
 
     /// Where API calls go.
@@ -37,14 +56,35 @@ impl Replica {
         format!("http://127.0.0.1:{}", self.ports.gateway_admin)
     }
 
+    /// The id of its process, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// The folder of its journal and of its cached policy.
+    pub fn folder(&self, stack: &Stack) -> PathBuf {
+        stack.data().path(self.options.name)
+    }
+
     /// Kills it as a crash would (`kill -9`).
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill_now().await
     }
 
-    /// Starts it again after it was killed, with the journal that it left, and waits until it is ready.
+    /// Asks it to stop in order, and does not wait for it: [`Self::wait`] does.
+    pub fn ask_to_stop(&self) -> anyhow::Result<()> {
+        let pid = self.process.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the gateway does not run")?;
+        Ok(kill_process(pid, Signal::TERM)?)
+    }
+
+    /// Waits until its process has ended, and says how.
+    pub async fn wait(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        self.process.wait().await
+    }
+
+    /// Starts it again after it has ended, with what it left in its folder, and waits until it is ready.
     pub async fn revive(&mut self, stack: &Stack) -> anyhow::Result<()> {
-        self.process = launch(stack.data(), self.name, self.ports).await?;
+        self.process = launch(stack.data(), &self.options, self.ports).await?;
         Ok(())
     }
 
@@ -54,10 +94,19 @@ impl Replica {
     }
 }
 
-async fn launch(data: &DataDir, name: &'static str, ports: Ports) -> anyhow::Result<Process> {
+async fn launch(data: &DataDir, options: &ReplicaOptions, ports: Ports) -> anyhow::Result<Process> {
     let credential = data.secret(gateway_credential::SECRET)?.context("the gateway has no credential")?;
-    let mut environment = gateway_environment(data, ports, &credential);
-    environment.retain(|(variable, _)| *variable != "GATEWAY_DATA_DIR");
-    environment.push(("GATEWAY_DATA_DIR", data.path(name).display().to_string()));
-    start_gateway_process(data, name, ports, environment).await
+    let gateway = binary("metering-gateway")?;
+    let mut command = match options.wrapper.split_first() {
+        None => Command::new(gateway),
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(gateway);
+            command
+        }
+    };
+    command.envs(gateway_environment(data, ports, &credential));
+    command.env("GATEWAY_DATA_DIR", data.path(options.name));
+    command.envs(options.environment.iter().map(|(name, value)| (*name, value.as_str())));
+    start_gateway_process(data, options.name, ports, command).await
 }

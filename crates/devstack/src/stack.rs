@@ -27,6 +27,7 @@ use crate::{
 const READY_POLL: Duration = Duration::from_millis(20);
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const NO_CLUSTER: &str = "the stack runs on a database of its own only where DATABASE_URL names none";
 
 /// What to start, and where.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ pub enum Part {
     Portal,
     /// The data plane.
     Gateway,
+    /// The private cluster.
+    Postgres,
 }
 
 /// The running stack.
@@ -197,6 +200,7 @@ impl Stack {
         match part {
             Part::Portal => self.portal.kill_now().await,
             Part::Gateway => self.gateway.kill_now().await,
+            Part::Postgres => self.private_cluster()?.kill().await,
         }
     }
 
@@ -208,8 +212,17 @@ impl Stack {
                 let credential = self.data.secret(gateway_credential::SECRET)?.context("the gateway has no credential")?;
                 self.gateway = start_gateway(&self.data, self.ports, &credential).await?;
             }
+            Part::Postgres => {
+                let Some(postgres) = &mut self.postgres else { bail!(NO_CLUSTER) };
+                postgres.revive(&self.data).await?;
+            }
         }
         Ok(())
+    }
+
+    /// The private cluster, for what only it can do.
+    pub fn private_cluster(&mut self) -> anyhow::Result<&mut Postgres> {
+        self.postgres.as_mut().context(NO_CLUSTER)
     }
 
     /// Waits until a part ends by itself, which it should not; the error says which one and shows the end of its log.
@@ -255,17 +268,12 @@ async fn start_portal(data: &DataDir, ports: Ports, database_url: &str) -> anyho
 }
 
 async fn start_gateway(data: &DataDir, ports: Ports, credential: &str) -> anyhow::Result<Process> {
-    start_gateway_process(data, "gateway", ports, gateway_environment(data, ports, credential)).await
+    let mut command = Command::new(binary("metering-gateway")?);
+    command.envs(gateway_environment(data, ports, credential));
+    start_gateway_process(data, "gateway", ports, command).await
 }
 
-pub(crate) async fn start_gateway_process(
-    data: &DataDir,
-    name: &'static str,
-    ports: Ports,
-    environment: Vec<(&'static str, String)>,
-) -> anyhow::Result<Process> {
-    let mut command = Command::new(binary("metering-gateway")?);
-    command.envs(environment);
+pub(crate) async fn start_gateway_process(data: &DataDir, name: &'static str, ports: Ports, command: Command) -> anyhow::Result<Process> {
     ready_or_stopped(Process::spawn(name, command, data.root())?, ports.gateway_admin).await
 }
 
@@ -312,7 +320,7 @@ pub(crate) fn gateway_environment(data: &DataDir, ports: Ports, credential: &str
 }
 
 /// A binary of the workspace: beside the current one, or a folder up, where tests find it.
-fn binary(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let current = std::env::current_exe().context("cannot tell where this program is")?;
     current
         .ancestors()

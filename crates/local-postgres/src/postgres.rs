@@ -34,6 +34,10 @@ const READY_POLL: Duration = Duration::from_millis(25);
 pub struct Postgres {
     process: Process,
     url: String,
+    binaries: Binaries,
+    settings: Vec<String>,
+    port: u16,
+    password: String,
 }
 
 /// Where the server's binaries are, and of which major version.
@@ -179,8 +183,6 @@ impl Postgres {
             _ => initialize(data, &binaries, account, &folder)?,
         };
         let port = ports::free_port()?;
-        let mut command = Account::command(account, binaries.folder.join("postgres"));
-        command.arg("-D").arg(&folder).arg("-p").arg(port.to_string());
         let settings = [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
@@ -189,11 +191,54 @@ impl Postgres {
             "max_wal_size=2GB",
             "log_min_messages=warning",
         ];
-        command.args(settings.iter().chain(extra_settings).flat_map(|setting| ["-c", setting]).map(OsString::from));
-        let process = Process::spawn("postgres", command, data.root())?;
-        let mut postgres = Self { process, url: format!("postgres://{USER}:{password}@127.0.0.1:{port}/{USER}") };
-        postgres.wait_until_ready(&format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres")).await?;
+        let settings: Vec<String> = settings.iter().chain(extra_settings).map(|setting| (*setting).to_owned()).collect();
+        let process = spawn(data, &binaries, &settings, port)?;
+        let url = format!("postgres://{USER}:{password}@127.0.0.1:{port}/{USER}");
+        let mut postgres = Self { process, url, binaries, settings, port, password };
+        postgres.wait_until_ready().await?;
         Ok(postgres)
+    }
+
+    /// Kills the server as a crash would (`kill -9`), for tests. Its children notice and end.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill_now().await
+    }
+
+    /// Starts the server again after it was killed, on the same port. It recovers by itself.
+    pub async fn revive(&mut self, data: &DataDir) -> anyhow::Result<()> {
+        let mut poll = tokio::time::interval(READY_POLL);
+        let started = tokio::time::timeout(START_PATIENCE, async {
+            loop {
+                poll.tick().await;
+                self.process = spawn(data, &self.binaries, &self.settings, self.port)?;
+                match self.wait_until_ready().await {
+                    Ok(()) => return anyhow::Ok(()),
+                    // The killed server's children still hold its shared memory for a moment, and the new one says so and ends.
+                    Err(error) if error.to_string().contains("is still in use") => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        });
+        started.await.context("the killed server's children do not end")?
+    }
+
+    /// Takes a base backup of the running server with `pg_basebackup`, into a folder that does not exist yet. A server that is started on it is where this
+    /// one was at the end of the backup.
+    pub fn base_backup(&self, into: &Path) -> anyhow::Result<()> {
+        let account = Account::for_server()?;
+        fs::create_dir(into).with_context(|| format!("cannot create {}", into.display()))?;
+        fs::set_permissions(into, fs::Permissions::from_mode(0o700))?;
+        if let Some(Account { uid, gid }) = account {
+            chown(into, Some(uid), Some(gid))?;
+        }
+        let mut command = Account::command(account, self.binaries.folder.join("pg_basebackup"));
+        command.arg("-D").arg(into).args(["-h", "127.0.0.1", "-U", USER, "--checkpoint=fast", "--no-password"]);
+        command.arg("-p").arg(self.port.to_string()).env("PGPASSWORD", &self.password);
+        let output = command.output().context("cannot run pg_basebackup")?;
+        if !output.status.success() {
+            bail!("pg_basebackup failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
     }
 
     /// Where to connect.
@@ -211,12 +256,13 @@ impl Postgres {
         self.process.stop(Signal::INT, STOP_PATIENCE).await
     }
 
-    async fn wait_until_ready(&mut self, admin_url: &str) -> anyhow::Result<()> {
+    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let admin_url = format!("postgres://{USER}:{}@127.0.0.1:{}/postgres", self.password, self.port);
         let mut poll = tokio::time::interval(READY_POLL);
         let ready = async {
             loop {
                 poll.tick().await;
-                if let Ok(mut connection) = PgConnection::connect(admin_url).await {
+                if let Ok(mut connection) = PgConnection::connect(&admin_url).await {
                     return create_database(&mut connection).await;
                 }
             }
@@ -232,6 +278,13 @@ impl Postgres {
             }
         }
     }
+}
+
+fn spawn(data: &DataDir, binaries: &Binaries, settings: &[String], port: u16) -> anyhow::Result<Process> {
+    let mut command = Account::command(Account::for_server()?, binaries.folder.join("postgres"));
+    command.arg("-D").arg(data.path("postgres")).arg("-p").arg(port.to_string());
+    command.args(settings.iter().flat_map(|setting| ["-c", setting]).map(OsString::from));
+    Process::spawn("postgres", command, data.root())
 }
 
 async fn create_database(connection: &mut PgConnection) -> anyhow::Result<()> {

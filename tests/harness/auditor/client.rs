@@ -1,0 +1,142 @@
+//! A client that tells exactly what came of each of its exchanges, and repeats none.
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::{
+    MARK,
+    book::{Book, Fate, Plan},
+};
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 with keep-alive.
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+}
+
+/// A client with at most one connection and one exchange at a time.
+#[derive(Debug)]
+pub struct Client {
+    book: Book,
+    protocol: Protocol,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    Http1(http1::SendRequest<Empty<Bytes>>),
+    Http2(http2::SendRequest<Empty<Bytes>>),
+}
+
+/// Who calls what where.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The gateway, such as `http://localhost:8081`.
+    pub gateway: &'a str,
+    /// The key.
+    pub key: &'a str,
+    /// The place of the key, for the book.
+    pub caller: usize,
+}
+
+impl Client {
+    /// One without a connection yet.
+    pub fn new(book: &Book, protocol: Protocol) -> Self {
+        Self { book: book.clone(), protocol, connection: None }
+    }
+
+    /// One exchange, whatever comes of it, which the book knows, too.
+    ///
+    /// # Errors
+    /// When the request cannot be made.
+    pub async fn exchange(&mut self, call: Call<'_>, plan: Plan) -> anyhow::Result<Fate> {
+        let authority = call.gateway.strip_prefix("http://").context("a gateway's address")?;
+        let mark = self.book.open(plan.clone(), call.caller);
+        let request = Request::builder()
+            .method(plan.method)
+            .uri(format!("http://{authority}{}/{mark}", plan.path))
+            .header("host", authority)
+            .header("x-api-key", call.key)
+            .body(Empty::new())?;
+        let fate = self.send(authority, request, mark).await;
+        self.book.ended(mark, fate);
+        Ok(fate)
+    }
+
+    async fn send(&mut self, authority: &str, request: Request<Empty<Bytes>>, mark: u64) -> Fate {
+        // A connection that ended in between is found before anything is sent on it.
+        if self.connection.as_mut().is_some_and(Connection::is_closed) {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            self.connection = Connection::open(authority, self.protocol).await.ok();
+        }
+        let Some(connection) = &mut self.connection else { return Fate::NotSent };
+        let answered = match connection {
+            Connection::Http1(sender) => sender.send_request(request).await,
+            Connection::Http2(sender) => sender.send_request(request).await,
+        };
+        let fate = match answered {
+            Ok(response) => self.read(response, mark).await,
+            Err(error) if error.is_canceled() => Fate::NotSent,
+            Err(_) => Fate::Broken,
+        };
+        if !matches!(fate, Fate::Whole { .. }) {
+            self.connection = None;
+        }
+        fate
+    }
+
+    async fn read(&self, response: Response<Incoming>, mark: u64) -> Fate {
+        let status = response.status().as_u16();
+        let by_upstream = response.headers().get(MARK).is_some_and(|value| value.as_bytes() == mark.to_string().as_bytes());
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return Fate::Broken };
+            // An answer of the gateway's own is none of the upstream's bytes.
+            if let Some(data) = frame.data_ref().filter(|_| by_upstream) {
+                self.book.received(mark, data.len() as u64);
+            }
+        }
+        Fate::Whole { status, by_upstream }
+    }
+}
+
+impl Connection {
+    async fn open(authority: &str, protocol: Protocol) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
+        let io = TokioIo::new(stream);
+        Ok(match protocol {
+            Protocol::Http1 => {
+                let (sender, driver) = http1::handshake(io).await?;
+                // How the connection ended is said by the exchange on it.
+                tokio::spawn(async move { drop(driver.await) });
+                Self::Http1(sender)
+            }
+            Protocol::Http2 => {
+                let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+                tokio::spawn(async move { drop(driver.await) });
+                Self::Http2(sender)
+            }
+        })
+    }
+
+    fn is_closed(&mut self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+}
