@@ -121,6 +121,9 @@ pub struct JournalConfig {
     /// How long a segment is kept after the portal took it, should the portal need it again.
     #[arg(long, env = "GATEWAY_JOURNAL_RETAIN_ACKED", default_value = "24h", value_parser = duration)]
     pub retain_acked: Duration,
+    /// What the end of an answer waits for: `process`, its record survives a kill of the gateway; `power`, it is flushed, and survives a loss of power.
+    #[arg(long, env = "GATEWAY_JOURNAL_DURABILITY", value_enum, default_value_t = Durability::Process)]
+    pub durability: Durability,
     /// What happens to calls when the journal has no room for their records.
     #[arg(long, env = "GATEWAY_JOURNAL_ON_FULL", value_enum, default_value_t = OnFull::Refuse)]
     pub on_full: OnFull,
@@ -134,6 +137,15 @@ pub enum OnFull {
     /// They are served and never billed; each is counted.
     #[value(name = "serve_unbilled")]
     ServeUnbilled,
+}
+
+/// What the end of an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// Nothing: the record outlives the process the moment it is appended, and a loss of power costs at most one flush interval.
+    Process,
+    /// The flush of its record, which answers that end at the same time share.
+    Power,
 }
 
 impl Config {

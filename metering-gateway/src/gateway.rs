@@ -99,7 +99,7 @@ impl Gateway {
     fn start(config: Config, clock: Arc<dyn Clock>, listeners: Listeners, shutdown: &CancellationToken) -> anyhow::Result<Self> {
         config.listener.check()?;
         let certificates = Some(&config.listener).filter(|listener| listener.is_secured()).map(Certificates::load).transpose()?;
-        let Opened { journal, writers, .. } = open_journal(&config, &*clock)?;
+        let Opened { journal, writers, report } = open_journal(&config, &*clock)?;
         let data = bind(listeners.data, config.listen, writers.len())?;
         let secured = match (config.listener.tls_listen, listeners.tls) {
             (None, None) => None,
@@ -139,7 +139,9 @@ impl Gateway {
         let stop_cores = shutdown.child_token();
         let stop_control = CancellationToken::new();
         let spans = spans.map(|calls| Exporter::new(shared.clone(), calls)).transpose()?;
-        let control = start_control(&shared, portal, policy, admin, spans, &stop_control)?;
+        let alerts = Arc::<Alerts>::default();
+        report.alerts().into_iter().for_each(|alert| alerts.raise(alert));
+        let control = start_control(&shared, portal, policy, admin, spans, alerts, &stop_control)?;
         let cores = start_cores(&shared, writers, doors, &stop_cores)?;
         shared.readiness.hold(READY_SERVING);
         tracing::info!(data = %addresses.data, tls = ?addresses.tls, admin = %addresses.admin, cores = cores.len(), journal = %shared.journal_id(), "the gateway serves");
@@ -258,9 +260,9 @@ fn start_control(
     policy: PolicySync,
     admin: TcpListener,
     spans: Option<Exporter>,
+    alerts: Arc<Alerts>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    let alerts = Arc::<Alerts>::default();
     let shipper = Shipper::new(shared.clone(), portal.clone(), alerts.clone())?;
     let leases = LeaseExchanger::new(shared.clone(), portal.clone())?;
     let reporter = Arc::new(Reporter::new(shared.clone(), alerts));

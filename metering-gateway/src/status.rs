@@ -14,6 +14,8 @@ use crate::{
 
 /// How often the portal is told.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How often the journal is asked whether its disk has failed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// The most alerts in a status.
 const MAX_ALERTS: usize = 100;
 
@@ -55,20 +57,29 @@ impl Reporter {
     pub async fn run(self: Arc<Self>, portal: Portal, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = interval.tick() => (),
-            }
-            self.check_journal();
-            let status = self.status();
-            tokio::select! {
-                () = stop.cancelled() => return,
-                reported = portal.status(&status) => {
-                    if let Err(error) = reported {
-                        tracing::debug!(%error, "the portal did not take the status");
-                    }
+                _ = look.tick() => {
+                    self.check_journal();
+                    continue;
                 }
+            }
+            let status = self.status();
+            let mut report = std::pin::pin!(portal.status(&status));
+            let reported = loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    reported = &mut report => break reported,
+                    // A portal that takes its time does not keep a failed disk secret.
+                    _ = look.tick() => self.check_journal(),
+                }
+            };
+            if let Err(error) = reported {
+                tracing::debug!(%error, "the portal did not take the status");
             }
         }
     }

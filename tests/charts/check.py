@@ -24,7 +24,7 @@ CASES = {
         "monitoring": {"enabled": True, "interval": "30s", "labels": {"release": "prometheus"}},
         "gateway": {
             "cores": 4,
-            "journal": {"storageClassName": "fast"},
+            "journal": {"storageClassName": "fast", "durability": "power"},
             "drainSeconds": 60,
             "tls": {"secrets": ["api-cert", "other-cert"]},
             "proxyProtocolFrom": ["10.0.0.0/8", "fd00::/8"],
@@ -42,6 +42,7 @@ REFUSED = {
     "a port out of range": {"portal": {"service": {"port": 70000}}},
     "a gateway's setting of another name": {"gateway": {"settings": {"PORTAL_LOG": "debug"}}},
     "a balancer's address that is no network": {"gateway": {"proxyProtocolFrom": ["10.0.0.1"]}},
+    "a durability of another name": {"gateway": {"journal": {"durability": "forever"}}},
     "a URL without a scheme": {"portal": {"publicUrl": "portal.example.com"}},
 }
 faults = []
@@ -101,6 +102,9 @@ def check_case(name, values):
         expect(secrets <= volumes, f"{name}: volumes {volumes} lack certificates")
         https = [p for d in docs if d["kind"] == "Service" for p in d["spec"]["ports"] if p["name"] == "https"]
         expect(len(https) == (1 if secrets else 0), f"{name}: the port for TLS: {https}")
+        durability = values.get("gateway", {}).get("journal", {}).get("durability", "process")
+        variables = {v["name"]: v.get("value") for v in doc["spec"]["template"]["spec"]["containers"][0]["env"]}
+        expect(variables["GATEWAY_JOURNAL_DURABILITY"] == durability, f"{name}: the journal's durability is not {durability}")
         drain = values.get("gateway", {}).get("drainSeconds", 30)
         expect(doc["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain, f"{name}: killed before it has drained")
 

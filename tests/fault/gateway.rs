@@ -19,17 +19,22 @@ const KILLS: u32 = 20;
 const IN_FLIGHT: u64 = 200;
 /// How often a stream writes an interim record here; by default it is 5 s.
 const INTERIM: Duration = Duration::from_millis(500);
+/// Small, so that many segments are filled.
+pub const SEGMENT_BYTES: u64 = 64 * 1024;
 /// What the timer of a busy machine may come late.
 const LATE: Duration = Duration::from_secs(1);
 
-/// A gateway of the fault tests: small segments, so that many are filled, and two cores.
+/// A test that fails leaves no gateway behind: the kernel kills it with its parent.
+pub const DIES_WITH_THE_TEST: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
+
+/// A gateway of the fault tests.
 pub fn options(name: &'static str) -> ReplicaOptions {
     let environment = vec![
         ("GATEWAY_CORES", "2".to_owned()),
-        ("GATEWAY_JOURNAL_SEGMENT_BYTES", (64 * 1024).to_string()),
+        ("GATEWAY_JOURNAL_SEGMENT_BYTES", SEGMENT_BYTES.to_string()),
         ("GATEWAY_INTERIM_INTERVAL", format!("{}ms", INTERIM.as_millis())),
     ];
-    ReplicaOptions { name, environment, ..ReplicaOptions::default() }
+    ReplicaOptions { name, environment, wrapper: DIES_WITH_THE_TEST.map(Into::into).to_vec() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

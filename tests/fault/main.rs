@@ -6,8 +6,16 @@
 //! belongs to an exchange that the auditor saw break. [`world`] holds them.
 #![allow(clippy::print_stdout, reason = "what a run counts is part of the tests' output")]
 
+mod clock;
+mod disks;
+mod drain;
+mod full;
 mod gateway;
+mod meddler;
+mod portal;
+mod power;
 mod replay;
+mod segments;
 mod world;
 
 /// Fails the test with a message unless something holds.

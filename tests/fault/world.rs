@@ -1,6 +1,6 @@
 //! A stack whose product is the auditor's: its upstream, its meters, its plan, and a developer with keys. And the equations.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use calendar::{Clock, SystemClock};
@@ -19,6 +19,8 @@ use crate::check;
 
 /// How long what was recorded may take to be shipped once everything is well again.
 pub const SHIPPED_WITHIN: Duration = Duration::from_secs(60);
+/// How long accepted segments may take to be in the sums that the REST API reads.
+const SUMMED_WITHIN: Duration = Duration::from_secs(20);
 /// Billed is the number of billable calls: each costs one dollar.
 const PRICE: &str = "1";
 /// An application may have so many.
@@ -149,6 +151,18 @@ impl<'a> World<'a> {
         })
     }
 
+    /// What the portal has once its sums, which are made after a segment is accepted, come to this; or what it has when they do not.
+    pub async fn comes_to(&self, expected: &Accepted) -> anyhow::Result<Accepted> {
+        let mut found = Accepted::default();
+        let attempt = async || {
+            found = self.accepted().await?;
+            Ok((found == *expected).then_some(()))
+        };
+        // What is missing is said by the caller.
+        let _ = wait::until("the sums", SUMMED_WITHIN, attempt).await;
+        Ok(found)
+    }
+
     /// Waits until these gateways have nothing left that the portal does not have.
     pub async fn shipped(&self, gateways: &[&Replica]) -> anyhow::Result<()> {
         for gateway in gateways {
@@ -161,10 +175,24 @@ impl<'a> World<'a> {
     /// What the journals of these gateways hold.
     pub fn recorded(&self, gateways: &[&Replica]) -> anyhow::Result<Recorded> {
         let mut recorded = Recorded::default();
-        for gateway in gateways {
-            recorded.read(&gateway.folder(&self.story.stack), self.meters, SystemClock.now().micros())?;
-        }
+        self.read(&mut recorded, gateways)?;
         Ok(recorded)
+    }
+
+    /// Adds what the journals of these gateways hold to what was read before.
+    pub fn read(&self, recorded: &mut Recorded, gateways: &[&Replica]) -> anyhow::Result<()> {
+        for gateway in gateways {
+            recorded.read(&self.folder(gateway), self.meters, SystemClock.now().micros())?;
+        }
+        Ok(())
+    }
+
+    /// A gateway's folder as the gateway sees it: it may have mounted a file system there that nobody else sees.
+    pub fn folder(&self, gateway: &Replica) -> PathBuf {
+        let folder = gateway.folder(&self.story.stack);
+        let seen_by =
+            gateway.process_id().map(|id| PathBuf::from(format!("/proc/{id}/root")).join(folder.strip_prefix("/").unwrap_or(&folder)));
+        seen_by.filter(|seen| seen.exists()).unwrap_or(folder)
     }
 
     /// All equations, once everything is shipped: what clients were answered, what the journals hold, what the portal accepted, and what it bills.
@@ -178,14 +206,14 @@ impl<'a> World<'a> {
     /// The equations over what was read already.
     pub async fn judge(&self, name: &str, recorded: &Recorded) -> anyhow::Result<Count> {
         let count = Verdict::of(&self.book.lines(), recorded).stand().with_context(|| name.to_owned())?;
-        let accepted = self.accepted().await?;
+        let expected = should_accept(recorded);
+        let accepted = self.comes_to(&expected).await?;
         let Count { sent, answered, admitted, recorded: finals, broken, surplus, refused } = count;
         println!(
             "fault: {name}: sent {sent}, answered {answered}, recorded {finals}, accepted {}, admitted {admitted}, broken {broken} ({surplus} of them \
              recorded), refused {refused}, billed {}",
             accepted.calls, accepted.cost
         );
-        let expected = should_accept(recorded);
         check!(
             accepted == expected,
             "{name}: recorded = accepted = billed: the journals come to {expected:?}, the portal has {accepted:?}"

@@ -5,7 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub round: AtomicU64,
     pub now: AtomicI64,
     pub keeper_thread: OnceLock<Thread>,
+    /// Somebody waits for a flush, and the keeper has been woken.
+    pub flush_wanted: AtomicBool,
     /// Where each stream went on when the journal was opened.
     pub first_seqs: BTreeMap<u32, u64>,
     pub on_sealed: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -120,7 +122,7 @@ impl Journal {
     /// # Errors
     /// When the settings cannot be used, another process holds the folder, a file is of a newer version, or the disk refuses.
     pub fn open(dir: impl AsRef<Path>, config: Config, now: i64) -> Result<Opened, JournalError> {
-        Self::open_with(dir.as_ref(), config, now, Box::new(|file| Ok(rustix::fs::fdatasync(file)?)))
+        Self::open_with(dir.as_ref(), config, now, Box::new(File::sync_data))
     }
 
     pub(crate) fn open_with(dir: &Path, config: Config, now: i64, flush: Flush) -> Result<Opened, JournalError> {
@@ -165,6 +167,7 @@ impl Journal {
             round: AtomicU64::new(0),
             now: AtomicI64::new(now),
             keeper_thread: OnceLock::new(),
+            flush_wanted: AtomicBool::new(false),
             first_seqs,
             on_sealed: OnceLock::new(),
         });

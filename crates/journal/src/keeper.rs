@@ -42,6 +42,8 @@ impl Journal {
         let mut tended = Tended::default();
         let mut keeper = lock(&shared.keeper);
         shared.now.store(now, Ordering::Relaxed);
+        // Who appends after this wakes the keeper again.
+        shared.flush_wanted.swap(false, Ordering::AcqRel);
         self.top_up();
         while let Ok(handover) = keeper.handovers.try_recv() {
             match self.take_over(&mut keeper.states, handover) {
@@ -189,6 +191,7 @@ impl Journal {
         let failed = lock(&self.0.failures).keys().any(|(id, _)| *id == stream.id);
         if !failed {
             stream.flushed.store(appended, Ordering::Release);
+            stream.commits.wake(appended);
         }
     }
 
@@ -280,7 +283,7 @@ impl Drop for Keeper {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::AtomicU32;
     use std::sync::{Arc, Mutex};
 
@@ -289,7 +292,7 @@ mod tests {
     use crate::record::{AnsweredBy, Dimensions, KeyMode, Meters, Outcome, Usage};
     use crate::{Config, MIN_SEGMENT_SIZE_BYTES};
 
-    const USAGE: Usage = Usage {
+    pub(crate) const USAGE: Usage = Usage {
         admitted_at: 0,
         duration_micros: 1,
         namespace: [1; 16],
@@ -308,7 +311,7 @@ mod tests {
     };
 
     /// A journal whose flushes fail while `failing` is above zero, and the inode of each file that was flushed.
-    fn with_failing_disk(dir: &std::path::Path, failing: Arc<AtomicU32>) -> (Opened, Arc<Mutex<Vec<u64>>>) {
+    pub(crate) fn with_failing_disk(dir: &std::path::Path, failing: Arc<AtomicU32>) -> (Opened, Arc<Mutex<Vec<u64>>>) {
         let flushed = Arc::new(Mutex::new(Vec::new()));
         let log = flushed.clone();
         let flush = move |file: &std::fs::File| {

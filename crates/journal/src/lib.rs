@@ -7,6 +7,7 @@
 //! 3. Power loss costs at most one flush interval of records; no receipt number and no shipped segment number is ever used twice.
 //! 4. The request path takes no lock and makes no system call while there is room: each core has its own stream and writer. Digests, flushes and new
 //!    files are the keeper's, on a thread of its own.
+//!    Who must know that a record is on the disk waits for the keeper's flush, which all that wait share (`commit.rs`).
 //! 5. A flush that failed is never tried again on the same file: the kernel may have dropped the pages and would report success.
 //! 6. Whatever bytes stand on the disk, reading them gives records whose checksums are right, or an error. Never a panic.
 //! 7. This crate knows ids as 16 bytes and times as microseconds UTC; it reads no clock.
@@ -42,6 +43,7 @@
 
 mod budget;
 mod catalog;
+mod commit;
 mod config;
 mod error;
 mod found;

@@ -75,6 +75,31 @@ pub struct SkippedReceipts {
 }
 
 impl RecoveryReport {
+    /// What an operator must know of, a sentence each: what was lost, rebuilt or passed over. Empty after an orderly stop, and after a kill.
+    pub fn alerts(&self) -> Vec<String> {
+        let mut alerts = Vec::new();
+        if self.identity_rebuilt {
+            alerts.push("the journal's identity file was not whole and was rebuilt from the segments".to_owned());
+        }
+        alerts.extend(
+            self.heads_rebuilt.iter().map(|stream| format!("the head of stream {stream} was not whole and was rebuilt from its segments")),
+        );
+        alerts.extend(self.damaged.iter().map(|damaged| {
+            let DamagedSegment { stream, seq, what, kept_records, set_aside } = damaged;
+            let place = set_aside.as_ref().map_or_else(|| "could not be kept".to_owned(), |path| format!("stands in {}", path.display()));
+            format!("segment {seq} of stream {stream} is damaged: {what}; {kept_records} records before the damage are kept, the original {place}")
+        }));
+        alerts.extend(self.skipped_receipts.iter().map(|skipped| {
+            let SkippedReceipts { stream, numbers } = skipped;
+            format!(
+                "receipts {} to {} of stream {stream} were passed over after a power loss",
+                numbers.start,
+                numbers.end.saturating_sub(1)
+            )
+        }));
+        alerts
+    }
+
     /// True when something was lost or rebuilt that an operator must know of. Sealing after a kill is not.
     pub fn needs_alert(&self) -> bool {
         self.identity_rebuilt || !self.heads_rebuilt.is_empty() || !self.damaged.is_empty() || !self.skipped_receipts.is_empty()

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::budget::Budget;
+use crate::commit::Commits;
 use crate::error::{IoContext, JournalError};
 use crate::head::Head;
 use crate::mapping::SegmentMap;
@@ -74,6 +75,8 @@ pub(crate) struct Stream {
     /// Records appended since the start, interim ones included; and how many of them were flushed.
     pub appended: AtomicU64,
     pub flushed: AtomicU64,
+    /// Who waits for `flushed` to grow.
+    pub commits: Commits,
     /// Room that is reserved, in records; and empty segments the writer holds.
     pub reserved: AtomicU64,
     pub spares: AtomicU64,
@@ -125,6 +128,7 @@ impl Stream {
             abandoned: AtomicU64::new(0),
             appended: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
+            commits: Commits::default(),
             reserved: AtomicU64::new(0),
             spares: AtomicU64::new(0),
             leave_segment: AtomicBool::new(false),

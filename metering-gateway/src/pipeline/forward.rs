@@ -118,7 +118,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     match sent {
         Ok((answer, connection)) => {
             let switch = from_caller.map(|caller| Switch { caller, is_extended });
-            answered(grant, exchange, answer, connection, Asked { deadline, switch })
+            answered(grant, exchange, answer, connection, Asked { deadline, switch }).await
         }
         Err(error) => Err(fail(
             &exchange,
@@ -153,7 +153,7 @@ struct Switch {
 }
 
 /// The upstream has answered: the answer's body follows, or another protocol.
-fn answered(
+async fn answered(
     grant: &Grant,
     exchange: Exchange,
     answer: Response<UpstreamBody>,
@@ -181,6 +181,7 @@ fn answered(
             headers::to_caller(&mut parts.headers, false);
             parts.version = Version::default();
             let body = MeteredBody::new(body, exchange, connection, deadline);
+            body.may_end().await;
             Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
         }
     }

@@ -7,6 +7,7 @@
 //! Whatever happens to an exchange, it is settled once: its owner settles it, or dropping the owner does, as aborted.
 
 mod answer;
+mod commit;
 mod exchanges;
 mod movement;
 mod tokens;
@@ -38,7 +39,7 @@ use crate::{
     observe::Observation,
     policy::entries::Source,
     upstream::body::Way,
-    usage::recorder::{self, Part},
+    usage::recorder::{self, Commit, Part},
 };
 
 pub use answer::MeteredBody;
@@ -93,6 +94,8 @@ pub struct Open {
     peer: Rc<Peer>,
     waker: RefCell<Option<Waker>>,
     movement: Movement,
+    /// What the end of the answer waits for.
+    commit: Cell<Option<Commit>>,
 }
 
 #[derive(Debug)]
@@ -148,14 +151,10 @@ impl Exchange {
                 wake_at: Cell::new(u64::MAX),
                 line: Lifeline::current(),
             },
+            commit: Cell::new(None),
         });
         core.exchanges.insert(&open);
         Self(open)
-    }
-
-    /// For the request's body, to tell that it passes.
-    pub fn pulse(&self) -> Pulse {
-        Pulse(self.0.clone())
     }
 
     /// The request goes to the upstream.
@@ -270,11 +269,6 @@ impl Exchange {
         units.declared_in(trailers, &permit.grant.route, &self.0.core.metrics);
     }
 
-    /// The exchange has become a WebSocket, which does not end by itself when the gateway stops.
-    pub fn becomes_websocket(&self) {
-        self.0.websocket.set(true);
-    }
-
     /// Whether the gateway wants the exchange to end.
     pub fn stopped(&self) -> Option<Stop> {
         self.0.stop.get()
@@ -355,7 +349,7 @@ impl Open {
         let elapsed = permit.started.elapsed();
         let meters = units.finish(&permit.grant.route, elapsed, answered_by, &self.core.metrics);
         let part = Part { status, answered_by, outcome, elapsed, period_start: period.from, meters: &meters };
-        recorder::finish(&self.core, permit, &part);
+        self.commit.set(recorder::finish(&self.core, permit, &part));
         permit.settle(&meters, billable);
         self.core.exchanges.remove(self.slot.get());
         self.core.metrics.finished(&Finished { status, answered_by, outcome, elapsed, upstream_time: *upstream_time });

@@ -7,6 +7,7 @@ use gateway_control::usage::Mode;
 use journal::{AnsweredBy, Dimensions, KeyMode, MeterItem, Meters, Outcome, Usage};
 
 use crate::{
+    config::Durability,
     core::Core,
     pipeline::{admit::Permit, units::MeterUnits},
 };
@@ -28,19 +29,31 @@ pub struct Part<'a> {
     pub meters: &'a MeterUnits,
 }
 
-/// Appends the final record. An exchange that was admitted without a receipt, because the journal was full, has none.
-pub fn finish(core: &Core, permit: &mut Permit, part: &Part<'_>) {
-    let Some(receipt) = permit.receipt.take() else { return };
+/// Which flush an answer's end waits for: that of the first so many records of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Commit {
+    /// The stream.
+    pub stream: u32,
+    /// How many records had been appended to it.
+    pub records: u64,
+}
+
+/// Appends the final record. An exchange that was admitted without a receipt, because the journal was full, has none. Says what the answer's end must wait for.
+pub fn finish(core: &Core, permit: &mut Permit, part: &Part<'_>) -> Option<Commit> {
+    let receipt = permit.receipt.take()?;
     let usage = usage(permit, part);
     let mut writer = core.writer.borrow_mut();
     let Some(writer) = writer.as_mut() else {
         tracing::error!(receipt = receipt.number(), "an exchange outlived its journal stream and counts as broken");
-        return;
+        return None;
     };
     if let Err(error) = writer.append(receipt, &usage) {
         tracing::error!(%error, "a record was not appended");
         core.metrics.lost_record();
+        return None;
     }
+    let waits = core.shared.config.journal.durability == Durability::Power;
+    waits.then(|| Commit { stream: writer.stream(), records: writer.appended() })
 }
 
 /// Appends an interim record. False if there was no room.

@@ -63,7 +63,7 @@ impl Load {
             let client = Client::new(book, protocol);
             let caller = index % keys.len();
             let (gateway, key) = (gateways[index % gateways.len()].clone(), keys[caller].clone());
-            tokio::spawn(run(client, (gateway, key, caller), kind, Dice::new(dice.next()), over.clone()))
+            tokio::spawn(run(client, (gateway, key, caller), kind, Dice::new(dice.roll()), over.clone()))
         });
         Self { clients: clients.collect(), over }
     }

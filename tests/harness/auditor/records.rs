@@ -34,8 +34,13 @@ pub struct Exchange {
 pub struct Recorded {
     /// By journal, stream and receipt.
     pub exchanges: BTreeMap<([u8; 16], u32, u64), Exchange>,
-    /// How many receipt numbers were given out.
-    pub admitted: u64,
+    segments: BTreeMap<([u8; 16], u32, u64), Segment>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    admitted: u64,
+    records: u64,
 }
 
 /// The meters of the auditor's product.
@@ -66,9 +71,12 @@ impl Recorded {
                 let follows = next.is_none_or(|next| next == (info.seq, info.first_receipt));
                 ensure!(follows, "segment {} of stream {stream} does not follow the one before it: {info:?}", info.seq);
                 next = Some((info.seq + 1, info.next_receipt));
-                self.admitted += info.next_receipt - info.first_receipt;
-                for record in reader.records() {
-                    self.add((info.journal_id, stream), &record?, meters);
+                let segment = Segment { admitted: info.next_receipt - info.first_receipt, records: info.record_count };
+                // What was read before, when the gateway still retained it, is not added twice.
+                if self.segments.insert((info.journal_id, stream, info.seq), segment).is_none() {
+                    for record in reader.records() {
+                        self.add((info.journal_id, stream), &record?, meters);
+                    }
                 }
             }
         }
@@ -93,6 +101,16 @@ impl Recorded {
                 exchange.bytes += units;
             }
         }
+    }
+
+    /// How many receipt numbers were given out.
+    pub fn admitted(&self) -> u64 {
+        self.segments.values().map(|segment| segment.admitted).sum()
+    }
+
+    /// How many records there are, interim ones included.
+    pub fn records(&self) -> u64 {
+        self.segments.values().map(|segment| segment.records).sum()
     }
 
     /// Those with a final record.

@@ -42,7 +42,7 @@ pub struct Verdict {
 impl Verdict {
     /// Compares what clients and upstream saw with what journals hold.
     pub fn of(lines: &[Entry], recorded: &Recorded) -> Self {
-        let mut verdict = Self { count: Count { admitted: recorded.admitted, ..Count::default() }, faults: BTreeMap::new() };
+        let mut verdict = Self { count: Count { admitted: recorded.admitted(), ..Count::default() }, faults: BTreeMap::new() };
         let mut unnamed = 0;
         let mut by_mark: BTreeMap<u64, &Exchange> = BTreeMap::new();
         for (receipt, exchange) in recorded.exchanges.iter().filter(|(_, exchange)| exchange.finals > 0) {

@@ -35,6 +35,8 @@ pub struct Twin {
     waiting: BTreeSet<u64>,
     acked: BTreeMap<u64, i64>,
     highest_receipt: u64,
+    /// Records appended since the journal was opened: what `flushed` counts.
+    since_open: u64,
     /// Records that were not flushed may be missing.
     power_lost: bool,
 }
@@ -55,6 +57,7 @@ impl Twin {
             waiting: BTreeSet::new(),
             acked: BTreeMap::new(),
             highest_receipt: 0,
+            since_open: 0,
             power_lost: false,
         };
         twin.open().expect("a new journal opens");
@@ -75,6 +78,7 @@ impl Twin {
         let Opened { journal, mut writers, report } = opened.map_err(|error| TestCaseError::fail(error.to_string()))?;
         self.journal = Some(journal);
         self.writer = writers.pop();
+        self.since_open = 0;
         // Opening flushes what it finds and seals. The segment to write and the spares are made after that.
         let offered: BTreeSet<_> = self.journal().pending(0, 0, usize::MAX).iter().map(|segment| segment.seq).collect();
         self.flushed = files(self.dir.path());
@@ -99,6 +103,7 @@ impl Twin {
         let n = receipt.number();
         let usage = if large { largest(n) } else { usage(n) };
         self.appended.push(UsageRecord { kind: RecordKind::Final, receipt: n, part: receipt.parts(), usage: usage.clone() });
+        self.since_open += 1;
         self.writer().append(receipt, &usage).map_err(|error| TestCaseError::fail(format!("an admitted call had no room: {error}")))
     }
 
@@ -110,6 +115,7 @@ impl Twin {
         let mut receipt = self.calls.swap_remove(index);
         let (number, part) = (receipt.number(), receipt.parts());
         if self.writer().append_interim(&mut receipt, &usage(number)).is_ok() {
+            self.since_open += 1;
             self.appended.push(UsageRecord { kind: RecordKind::Interim, receipt: number, part, usage: usage(number) });
         }
         self.calls.push(receipt);
@@ -142,6 +148,8 @@ impl Twin {
         prop_assert!(errors.is_empty(), "{errors:?}");
         self.learn()?;
         self.durable = self.appended.len();
+        // Who waited for a flush may go on now, and a power loss must not take what they wait for.
+        prop_assert_eq!(self.journal().flushed(0), self.since_open);
         self.flushed = files(self.dir.path());
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The answer's body on its way to the caller.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -23,17 +24,33 @@ pub struct MeteredBody {
     exchange: Exchange,
     connection: Option<Connection>,
     extras: Option<Box<Extras>>,
+    /// The end of the answer, held until its record is on the disk: its last frame, or none.
+    held: Option<Box<Option<Frame<Bytes>>>>,
 }
 
 impl MeteredBody {
     /// Wraps the body of an answer whose head is known. An answer without a body is settled here.
     pub fn new(inner: UpstreamBody, exchange: Exchange, connection: Connection, deadline: Option<tokio::time::Instant>) -> Self {
         let extras = Extras::new(deadline, exchange.is_grpc(), exchange.token_reader());
-        let mut body = Self { inner, exchange, connection: Some(connection), extras };
+        let mut body = Self { inner, exchange, connection: Some(connection), extras, held: None };
         if body.inner.is_end_stream() {
             body.complete(None);
         }
         body
+    }
+
+    /// Where an answer has no body, its head is its end: waits until that may be handed on.
+    pub async fn may_end(&self) {
+        poll_fn(|cx| self.exchange.poll_committed(cx)).await;
+    }
+
+    /// Hands the end of the answer on, now or when its record is on the disk.
+    fn end_with(&mut self, frame: Option<Frame<Bytes>>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if self.exchange.poll_committed(cx).is_pending() {
+            self.held = Some(Box::new(frame));
+            return Poll::Pending;
+        }
+        Poll::Ready(frame.map(Ok))
     }
 
     /// The answer is whole.
@@ -73,6 +90,9 @@ impl Body for MeteredBody {
     type Error = AnswerError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Some(held) = self.held.take() {
+            return self.end_with(*held, cx);
+        }
         if self.extras.as_ref().is_some_and(|extras| extras.is_finished()) {
             return Poll::Ready(None);
         }
@@ -90,7 +110,7 @@ impl Body for MeteredBody {
         match ready!(polled) {
             None => {
                 self.complete(None);
-                Poll::Ready(None)
+                self.end_with(None, cx)
             }
             Some(Err(error)) => Poll::Ready(self.cut(Cut::Broken(error.into()))),
             Some(Ok(frame)) => {
@@ -107,13 +127,14 @@ impl Body for MeteredBody {
                 } else if self.inner.is_end_stream() {
                     self.complete(None);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                self.end_with(Some(frame), cx)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.extras.as_ref().map_or_else(|| self.inner.is_end_stream(), |extras| extras.is_finished() || self.inner.is_end_stream())
+        self.held.is_none()
+            && self.extras.as_ref().map_or_else(|| self.inner.is_end_stream(), |extras| extras.is_finished() || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

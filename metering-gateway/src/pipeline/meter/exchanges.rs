@@ -8,7 +8,7 @@ use std::{
 
 use calendar::Timestamp;
 
-use super::{Open, RECHECK_GRACE, Stop};
+use super::{Exchange, Open, RECHECK_GRACE, Stop};
 use crate::core::Core;
 
 /// A core's exchanges that have no final record yet.
@@ -17,6 +17,13 @@ pub struct OpenExchanges {
     slots: RefCell<Vec<Option<Rc<Open>>>>,
     free: RefCell<Vec<usize>>,
     count: Cell<usize>,
+}
+
+impl Exchange {
+    /// The exchange has become a WebSocket, which does not end by itself when the gateway stops.
+    pub fn becomes_websocket(&self) {
+        self.0.websocket.set(true);
+    }
 }
 
 impl OpenExchanges {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Open;
+use super::{Exchange, Open};
 use crate::guard::lifeline::Lifeline;
 
 /// Whether something passes on an exchange. What passes is only counted; the core's timer compares.
@@ -21,6 +21,13 @@ pub(super) struct Movement {
     pub(super) wake_at: Cell<u64>,
     /// Ends what carries the exchange when nobody listens.
     pub(super) line: Option<Lifeline>,
+}
+
+impl Exchange {
+    /// For the request's body, to tell that it passes.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.0.clone())
+    }
 }
 
 impl Movement {
