@@ -135,7 +135,8 @@ impl Connection<'_> {
                 }
                 Poll::Ready(Ok(())) => (),
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Over("it broke")),
-                Poll::Pending if !begun && self.told.get() == Some(Order::Close) => {
+                // A request that has arrived and was not told of yet is answered before.
+                Poll::Pending if !begun && self.told.get() == Some(Order::Close) && self.wire.is_silent() => {
                     return Poll::Ready(Next::Over("idle connections are closed"));
                 }
                 Poll::Pending => {
