@@ -32,7 +32,10 @@ use crate::{
     shared::{READY_CLOCK, READY_JOURNAL, READY_POLICY, READY_SERVING, Shared},
     status::Reporter,
     upstream::{Upstreams, tls},
-    usage::shipper::{Alerts, Shipper},
+    usage::{
+        shipper::{Alerts, Shipper},
+        told::Told,
+    },
 };
 
 /// How long the last shipping and the giving back of leases may take at the end.
@@ -263,9 +266,10 @@ fn start_control(
     alerts: Arc<Alerts>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    let shipper = Shipper::new(shared.clone(), portal.clone(), alerts.clone())?;
+    let told = Arc::<Told>::default();
+    let shipper = Shipper::new(shared.clone(), portal.clone(), alerts.clone(), told.clone())?;
     let leases = LeaseExchanger::new(shared.clone(), portal.clone())?;
-    let reporter = Arc::new(Reporter::new(shared.clone(), alerts));
+    let reporter = Arc::new(Reporter::new(shared.clone(), alerts, told));
     reporter.check_journal();
     let admin_router = admin::router(shared.clone(), reporter.clone());
     let stop = stop.clone();

@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     portal::Portal,
     shared::{READY_JOURNAL, Shared},
-    usage::shipper::Alerts,
+    usage::{
+        shipper::Alerts,
+        told::{self, Told},
+    },
 };
 
 /// How often the portal is told.
@@ -24,14 +27,15 @@ const MAX_ALERTS: usize = 100;
 pub struct Reporter {
     shared: Arc<Shared>,
     alerts: Arc<Alerts>,
+    told: Arc<Told>,
     started_at: Timestamp,
 }
 
 impl Reporter {
     /// Sets it up.
-    pub fn new(shared: Arc<Shared>, alerts: Arc<Alerts>) -> Self {
+    pub fn new(shared: Arc<Shared>, alerts: Arc<Alerts>, told: Arc<Told>) -> Self {
         let started_at = shared.clock.now();
-        Self { shared, alerts, started_at }
+        Self { shared, alerts, told, started_at }
     }
 
     /// The present status.
@@ -50,6 +54,8 @@ impl Reporter {
             journal_bytes: stats.disk_used_bytes,
             bad_entries: self.shared.policy.bad_entries(),
             alerts: self.alerts.all().into_iter().chain(failures).chain(certificates).take(MAX_ALERTS).collect(),
+            streams: told::streams(&self.shared.journal),
+            segments: self.told.due(&self.shared.journal),
         }
     }
 
@@ -78,8 +84,9 @@ impl Reporter {
                     _ = look.tick() => self.check_journal(),
                 }
             };
-            if let Err(error) = reported {
-                tracing::debug!(%error, "the portal did not take the status");
+            match reported {
+                Ok(()) => self.told.taken(&status.segments),
+                Err(error) => tracing::debug!(%error, "the portal did not take the status"),
             }
         }
     }

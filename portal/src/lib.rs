@@ -4,10 +4,10 @@
 //!
 //! - [`app`]: what every part shares ([`App`]), and the router.
 //! - Domains, each with its types and operations in `mod.rs`, all its SQL in `store.rs` and its invariants in `README.md`: [`identity`], [`tenants`],
-//!   [`catalog`], [`gateways`], [`applications`], [`subscriptions`], [`entitlements`], [`usage`], [`policy`], [`billing`], [`mail`].
+//!   [`catalog`], [`gateways`], [`applications`], [`subscriptions`], [`entitlements`], [`usage`], [`policy`], [`billing`], [`reconciliation`], [`mail`].
 //! - Edges: [`web`] (pages), [`api`] (REST), [`control`] (gateways), [`worker`] (jobs).
 //!
-//! Imports go downward only: `web | api | control | worker` -> `policy billing` -> `entitlements usage` -> `subscriptions applications` ->
+//! Imports go downward only: `web | api | control | worker` -> `reconciliation` -> `policy billing` -> `entitlements usage` -> `subscriptions applications` ->
 //! `tenants catalog gateways` -> `identity` -> `mail jobs audit db error`.
 
 pub mod api;
@@ -31,6 +31,7 @@ pub mod monitor;
 pub mod policy;
 pub mod random;
 mod receive;
+pub mod reconciliation;
 pub mod server;
 pub mod subscriptions;
 pub mod tenants;

@@ -49,6 +49,13 @@ pub struct RequestLabels {
     pub status: &'static str,
 }
 
+/// The label of [`Metrics::reconciliation_differences`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DifferenceLabel {
+    /// The kind of difference.
+    pub kind: &'static str,
+}
+
 /// The portal's metrics. Recording is an atomic each.
 #[derive(Debug)]
 pub struct Metrics {
@@ -85,6 +92,12 @@ pub struct Metrics {
     pub usage_rollup_lag_seconds: Gauge,
     /// Records that gateways hold and have not shipped, as they last reported.
     pub gateway_unshipped_records: Gauge,
+    /// Open differences between what was answered, recorded and billed, by kind.
+    pub reconciliation_differences: Family<DifferenceLabel, Gauge>,
+    /// How many seconds ago the newest comparison of everything began.
+    pub reconciliation_full_age_seconds: Gauge,
+    /// How many seconds ago anything was compared.
+    pub reconciliation_pass_age_seconds: Gauge,
     /// Jobs that are due and wait for a worker.
     pub jobs_waiting: Gauge,
     /// Jobs that failed and will be tried again.
@@ -114,6 +127,12 @@ impl Default for Metrics {
         registry.register("policy_publish_seconds", "Time of a round of the policy publisher", policy_publish_seconds.clone());
         let policy_watchers = Gauge::default();
         registry.register("policy_watchers", "Gateways that watch the policy here", policy_watchers.clone());
+        let reconciliation_differences = Family::default();
+        registry.register(
+            "reconciliation_differences",
+            "Open differences between what was answered, recorded and billed",
+            reconciliation_differences.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -126,6 +145,9 @@ impl Default for Metrics {
         let gateway_unshipped_records = gauge("gateway_unshipped_records", "Records that gateways have not shipped, as last reported");
         let quota_presumed_spent_units =
             gauge("quota_presumed_spent_units", "Units of quotas that only journals which have not arrived can prove");
+        let reconciliation_full_age_seconds =
+            gauge("reconciliation_full_age_seconds", "Seconds since the newest comparison of everything began");
+        let reconciliation_pass_age_seconds = gauge("reconciliation_pass_age_seconds", "Seconds since anything was compared");
         let jobs_waiting = gauge("jobs_waiting", "Jobs that are due and wait for a worker");
         let jobs_failing = gauge("jobs_failing", "Jobs that failed and will be tried again");
         Self {
@@ -146,6 +168,9 @@ impl Default for Metrics {
             usage_rollup_pending_rows,
             usage_rollup_lag_seconds,
             gateway_unshipped_records,
+            reconciliation_differences,
+            reconciliation_full_age_seconds,
+            reconciliation_pass_age_seconds,
             jobs_waiting,
             jobs_failing,
         }

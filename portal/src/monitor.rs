@@ -11,6 +11,8 @@ use crate::{
     gateways,
     identity::Actor,
     jobs,
+    metrics::DifferenceLabel,
+    reconciliation,
     usage::{streams, watermark},
 };
 
@@ -58,8 +60,15 @@ pub async fn look(app: &App) -> Result<()> {
     let unshipped: u64 = statuses.map(|status| status.unshipped_records).sum();
     let presumed_spent = entitlements::presumed_spent(&mut tx, now).await?;
     let backlog = jobs::backlog(&mut tx, now).await?;
+    let (differences, progress) = reconciliation::gauges(&mut tx, &actor).await?;
     tx.commit().await?;
     let metrics = &app.metrics;
+    for (kind, open) in differences {
+        metrics.reconciliation_differences.get_or_create(&DifferenceLabel { kind: kind.as_str() }).set(open);
+    }
+    let seconds = |age: Duration| i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    metrics.reconciliation_full_age_seconds.set(seconds(progress.full_age(now)));
+    metrics.reconciliation_pass_age_seconds.set(seconds(progress.pass_age(now)));
     metrics.usage_gaps.set(i64::try_from(gaps.len()).unwrap_or(i64::MAX));
     metrics.usage_unattributed_stored.set(i64::try_from(unattributed.rows).unwrap_or(i64::MAX));
     metrics.usage_rollup_pending_rows.set(i64::try_from(lag.rows).unwrap_or(i64::MAX));

@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     identity,
     jobs::runner::Runner,
-    mail,
+    mail, reconciliation,
     usage::partitions::MakePartitions,
     usage::watermark,
 };
@@ -29,10 +29,12 @@ pub async fn run(app: App, shutdown: CancellationToken) -> Result<()> {
 pub fn runner() -> Runner {
     let mut runner = Runner::new();
     runner.every::<billing::job::CloseDue>(billing::job::EVERY);
+    runner.every::<billing::job::SettleCanceled>(billing::job::SettleCanceled::EVERY);
     runner.register::<mail::Send>();
     runner.every::<mail::RemoveOld>(DAY);
     runner.every::<identity::job::RemoveEnded>(HOUR);
     runner.every::<applications::job::RemoveTryItKeys>(HOUR);
+    runner.every::<reconciliation::job::Compare>(reconciliation::job::EVERY);
     runner.every::<MakePartitions>(MakePartitions::EVERY);
     runner
 }

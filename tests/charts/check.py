@@ -78,11 +78,15 @@ def check_case(name, values):
         names = [variable["name"] for variable in container["env"]]
         expect(len(names) == len(set(names)), f"{where}: a variable is set twice")
         expect(all(v.get("value") != "" for v in container["env"]), f"{where}: an empty variable")
-    monitors = [d for d in docs if d["kind"] in ("ServiceMonitor", "PrometheusRule")]
-    wanted = 2 if values.get("monitoring", {}).get("enabled") and gateway else 0
+    monitors = [d for d in docs if d["kind"] in ("ServiceMonitor", "PodMonitor", "PrometheusRule")]
+    wanted = (5 if gateway else 3) if values.get("monitoring", {}).get("enabled") else 0
     expect(len(monitors) == wanted, f"{name}: {len(monitors)} objects of the Prometheus Operator, not {wanted}")
     for rule in (d for d in monitors if d["kind"] == "PrometheusRule"):
         expect(all(r["alert"] and r["expr"] for g in rule["spec"]["groups"] for r in g["rules"]), f"{name}: the alert rules are not whole")
+    for monitor in (d for d in monitors if d["kind"] == "PodMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"].items()
+        watched = [d["spec"]["template"]["spec"]["containers"][0]["ports"] for d in pods if selector <= d["spec"]["template"]["metadata"]["labels"].items()]
+        expect(len(watched) == 1 and "metrics" in [p["name"] for p in watched[0]], f"{name}: {monitor['metadata']['name']} finds {watched}")
     for monitor in (d for d in monitors if d["kind"] == "ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"].items()
         ports = [p["name"] for d in docs if d["kind"] == "Service" and selector <= d["metadata"]["labels"].items() for p in d["spec"]["ports"]]

@@ -7,6 +7,7 @@ mod isolation;
 mod leases;
 mod main_job;
 mod outage;
+mod reconciliation;
 mod up;
 
 /// Fails the story with a message unless something holds.

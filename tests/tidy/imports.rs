@@ -75,7 +75,7 @@ fn gateways_do_without_what_describes_the_contracts() {
 
 /// The layers inside the portal, from the bottom up. A module uses its own layer and those below. The small modules of `FOR_ALL` are
 /// for all.
-const PORTAL_LAYERS: [&[&str]; 8] = [
+const PORTAL_LAYERS: [&[&str]; 9] = [
     &["audit", "jobs", "mail"],
     &["identity"],
     &["tenants", "catalog", "gateways"],
@@ -83,6 +83,7 @@ const PORTAL_LAYERS: [&[&str]; 8] = [
     &["entitlements", "usage"],
     &["policy", "billing", "webhooks"],
     &["stripe"],
+    &["reconciliation"],
     &["web", "api", "control", "worker"],
 ];
 const FOR_ALL: [&str; 7] = ["error", "db", "random", "config", "app", "metrics", "text"];

@@ -59,6 +59,7 @@ fn lease_grants() {
 #[test]
 fn gateway_status() {
     holds::<GatewayStatus>(include_str!("golden/gateway_status.v1.json"));
+    holds::<GatewayStatus>(include_str!("golden/gateway_status_counted.v1.json"));
 }
 
 #[test]

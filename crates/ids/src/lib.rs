@@ -156,6 +156,8 @@ id!(/** A mail that the portal sends. */ MailId, "mail");
 id!(/** A job of the worker. */ JobId, "job");
 id!(/** A token for the REST API. */ ApiTokenId, "tok");
 id!(/** An entry of the audit log. */ AuditId, "aud");
+id!(/** A difference that reconciliation found. */ DifferenceId, "dif");
+id!(/** A correction of usage. */ CorrectionId, "cor");
 
 impl NamespaceId {
     /// The namespace of a tenant. Every tenant owns exactly one namespace, and both carry the same UUID, so that rows keyed by tenant and rows

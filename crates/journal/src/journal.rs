@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub flush_wanted: AtomicBool,
     /// Where each stream went on when the journal was opened.
     pub first_seqs: BTreeMap<u32, u64>,
+    /// The number at which each stream went on when the journal was opened.
+    pub first_receipts: BTreeMap<u32, u64>,
     pub on_sealed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -132,6 +134,7 @@ impl Journal {
         let budget = Budget::new(config.disk_bound_bytes);
         let mut catalog = Catalog { quarantined: count_aside(&dir.join(names::QUARANTINE), &budget)?, ..Catalog::default() };
         let mut first_seqs = BTreeMap::new();
+        let mut first_receipts = BTreeMap::new();
         let mut streams = Vec::new();
         let mut receivers = Vec::new();
         let mut states = BTreeMap::new();
@@ -142,6 +145,7 @@ impl Journal {
             budget.take(recovered.file_bytes + HEAD_BYTES as u64);
             let (head, state) = open_head(&stream_dir, identity.journal_id, id, &config, &recovered)?;
             first_seqs.insert(id, recovered.next_seq);
+            first_receipts.insert(id, recovered.next_receipt);
             catalog.streams.insert(id, StreamCatalog::new(stream_dir.clone(), recovered.pending, recovered.acked));
             if id < config.streams {
                 let (stream, receiver) = Stream::new(identity.journal_id, id, stream_dir, head, recovered.next_seq);
@@ -169,6 +173,7 @@ impl Journal {
             keeper_thread: OnceLock::new(),
             flush_wanted: AtomicBool::new(false),
             first_seqs,
+            first_receipts,
             on_sealed: OnceLock::new(),
         });
         // Where there is no room for a segment, the journal opens all the same, to ship what it holds; its writers refuse admission until there is.

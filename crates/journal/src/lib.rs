@@ -41,6 +41,7 @@
 //! reported, and receipt numbers go on at the ceiling that had been flushed before any number below it was given out. A lost head page is rebuilt
 //! from the segments' headers; the newest sealed segment of each stream is therefore never dropped.
 
+mod account;
 mod budget;
 mod catalog;
 mod commit;
@@ -62,6 +63,7 @@ mod stats;
 mod stream;
 mod writer;
 
+pub use account::{SealedSegment, StreamAccount};
 pub use config::{Config, MAX_SEGMENT_SIZE_BYTES, MAX_STREAMS, MIN_SEGMENT_SIZE_BYTES, MIN_SEGMENTS_PER_STREAM};
 pub use error::{AppendError, Full, JournalError};
 pub use journal::{Journal, Opened};

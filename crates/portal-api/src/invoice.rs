@@ -44,6 +44,19 @@ pub struct InvoiceQuery {
     pub after: Option<u32>,
 }
 
+/// What an invoice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InvoiceKind {
+    /// That of a period, with what earlier periods owe.
+    #[default]
+    Period,
+    /// What came late, after a cancellation.
+    Final,
+    /// What was billed too much; its total is negative.
+    CreditNote,
+}
+
 /// An invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Invoice {
@@ -51,7 +64,13 @@ pub struct Invoice {
     pub id: InvoiceId,
     /// Who pays.
     pub tenant: TenantId,
-    /// Its number, such as `INV-000042`; absent for a draft.
+    /// What it is.
+    #[serde(default)]
+    pub kind: InvoiceKind,
+    /// The invoice that a credit note corrects.
+    #[serde(default)]
+    pub corrects: Option<InvoiceId>,
+    /// Its number, such as `INV-000042`, or `CRN-000043` of a credit note; absent for a draft.
     pub number: Option<String>,
     /// The subscription.
     pub subscription: SubscriptionId,
@@ -87,6 +106,12 @@ pub struct InvoiceLine {
     pub rate_card: Option<RateCardId>,
     /// The meter; absent for a fixed fee.
     pub meter: Option<MeterId>,
+    /// The start of the earlier period that it is about; absent if it is about the invoice's own.
+    #[serde(default)]
+    pub service_from: Option<Timestamp>,
+    /// The end of that period.
+    #[serde(default)]
+    pub service_to: Option<Timestamp>,
     /// What was charged, and why.
     pub detail: DetailedLine,
 }

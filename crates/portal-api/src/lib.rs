@@ -8,10 +8,12 @@ mod api_token;
 mod application;
 mod catalog;
 mod common;
+mod correction;
 mod gateway;
 mod invitation;
 mod invoice;
 mod plan;
+mod reconciliation;
 mod route;
 mod subscription;
 mod usage;
@@ -26,13 +28,17 @@ pub use catalog::{ApiProduct, CreateMeter, ImportQuery, ImportReport, Meter, Met
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
 pub use common::{FieldProblem, List, PageQuery, Problem};
+pub use correction::{CorrectUsage, Correction, CorrectionEffect, CorrectionOutcome, CorrectionQuery};
 pub use gateway::{
     CreateGateway, Gateway, GatewayInstance, GrantQuota, IssuedGateway, JournalLeases, RotateGateway, WriteOffLeases, WrittenOffLeases,
 };
 pub use invitation::{CreateInvitation, Invitation, MemberRole};
-pub use invoice::{EndInvoice, Invoice, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
+pub use invoice::{EndInvoice, Invoice, InvoiceKind, InvoiceLine, InvoiceQuery, InvoiceState, MarkPaid};
 pub use plan::{
     CreatePlan, CreatePlanVersion, CreateQuota, CreateRateCard, CreateRateLimit, Plan, PlanPrice, PlanQuota, PlanRateLimit, PlanSummary,
+};
+pub use reconciliation::{
+    Difference, DifferenceKind, MeterAccount, Reconciliation, ReconciliationQuery, StreamAccount, SubscriptionReconciliation,
 };
 pub use route::{
     Cors, CreateProduct, CreateRoute, HeaderEdits, HeaderField, Route, RouteMatch, RouteMeter, RouteOptions, RouteSettings, RouteTimeouts,

@@ -3,6 +3,7 @@
 //! - [`Currency`], [`Money`], [`Quantity`]: exact decimals.
 //! - [`RateCard`]: the terms of one meter or fixed fee, a [`Price`] with allowance, discount, maximum and minimum spend. It is stored as JSON.
 //! - [`rate`]: one rate card, a quantity and a [`Proration`] to [`DetailedLine`]s, which carry what "explain this charge" shows. They are stored as JSON.
+//! - [`rate_late`]: what a period owes, or is owed, for units that became known after it was billed to its end.
 //! - [`plan_minimum`]: the true-up of a plan's minimum over all its lines.
 //!
 //! Order of a card: free units, price, percentage discount, maximum spend, and at the end of the period the minimum spend as a line of its own.
@@ -31,4 +32,4 @@ pub use line::{Adjustment, Basis, DetailedLine, LINE_VERSION, LineKind, Step};
 pub use money::{Money, MoneyError};
 pub use price::{Flat, Graduated, Package, Percentage, Price, PriceType, Tier, Unit, Volume};
 pub use quantity::{Quantity, QuantityError};
-pub use rate::{RateCardInput, RateError, rate};
+pub use rate::{RateCardInput, RateError, rate, rate_late};

@@ -1,5 +1,7 @@
 //! One rate card and a quantity to lines.
 
+mod late;
+
 use rust_decimal::Decimal;
 
 use crate::{
@@ -9,6 +11,8 @@ use crate::{
     money::{add, round, sub},
     text::{number, signed},
 };
+
+pub use late::rate_late;
 
 /// What [`rate`] needs to know of one rate card in one period.
 #[derive(Debug, Clone, Copy)]

@@ -4,3 +4,4 @@ pub mod fold;
 mod lanes;
 pub mod recorder;
 pub mod shipper;
+pub mod told;

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     fold::{Fold, SegmentFacts},
     lanes::{LOOK_AHEAD, Lanes, Place, Waiting},
+    told::Told,
 };
 use crate::{
     portal::{Backoff, Portal, PortalError},
@@ -74,6 +75,7 @@ pub struct Shipper {
     shared: Arc<Shared>,
     portal: Portal,
     alerts: Arc<Alerts>,
+    told: Arc<Told>,
     sealed: Arc<Notify>,
     epoch: Mutex<Option<Uuid>>,
     /// The highest `accepted_through` that the portal has told, by stream.
@@ -106,7 +108,7 @@ impl Shipper {
     ///
     /// # Errors
     /// When the epoch's file cannot be read.
-    pub fn new(shared: Arc<Shared>, portal: Portal, alerts: Arc<Alerts>) -> io::Result<Self> {
+    pub fn new(shared: Arc<Shared>, portal: Portal, alerts: Arc<Alerts>, told: Arc<Told>) -> io::Result<Self> {
         let epoch_path = shared.config.data_dir.join("ledger-epoch");
         let epoch = read_epoch(&epoch_path)?;
         let sealed = Arc::new(Notify::new());
@@ -118,6 +120,7 @@ impl Shipper {
             shared,
             portal,
             alerts,
+            told,
             sealed,
             epoch: Mutex::new(epoch),
             accepted,
@@ -260,7 +263,10 @@ impl Shipper {
         let Some(batch) = self.fold(segment).await? else { return Ok(()) };
         let accepted_before = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.stream).copied();
         match self.portal.usage(&batch).await {
-            Ok(ack) => self.acked(segment, ack, accepted_before),
+            Ok(ack) => {
+                self.told.note_acked(&batch);
+                self.acked(segment, ack, accepted_before)
+            }
             Err(PortalError::Refused { status: StatusCode::CONFLICT, body }) => self.quarantine(segment, &body),
             Err(error) => Err(error.into()),
         }

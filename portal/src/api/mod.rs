@@ -12,6 +12,7 @@ use crate::app::App;
 
 mod applications;
 pub mod call;
+mod corrections;
 pub(crate) mod document;
 pub mod extract;
 mod gateways;
@@ -22,6 +23,7 @@ mod meters;
 mod plans;
 pub mod problem;
 mod products;
+mod reconciliation;
 mod routes;
 mod service;
 mod subscriptions;
@@ -34,12 +36,14 @@ fn documented() -> OpenApiRouter<App> {
         "/api/v1",
         OpenApiRouter::new()
             .merge(applications::routes())
+            .merge(corrections::routes())
             .merge(gateways::routes())
             .merge(invitations::routes())
             .merge(keys::routes())
             .merge(meters::routes())
             .merge(plans::routes())
             .merge(products::routes())
+            .merge(reconciliation::routes())
             .merge(routes::routes())
             .merge(service::routes())
             .merge(subscriptions::routes())

@@ -1,14 +1,12 @@
 //! From a plan version and the units of a period to rated lines. All arithmetic is `rating`'s.
 
-use std::collections::BTreeMap;
-
 use calendar::Period;
 use ids::{MeterId, PlanVersionId, RateCardId};
-use rating::{Basis, DetailedLine, Money, Proration, Quantity, RateCardInput};
+use rating::{Basis, Currency, DetailedLine, Money, Proration, Quantity, RateCardInput};
 
 use super::subscription::BilledSubscription;
 use crate::{
-    catalog::{self, Meter, PlanVersion},
+    catalog::{self, Meter, PlanVersion, RateCard},
     db::Tx,
     error::{Error, Result},
     identity::Actor,
@@ -63,10 +61,24 @@ pub(super) struct PeriodFacts {
 impl PeriodFacts {
     /// Reads the units of the period and the versions that price them. The subscription's own version comes first.
     pub async fn load(tx: &mut Tx, actor: &Actor, subscription: &BilledSubscription, period: Period) -> Result<Self> {
+        Self::load_for(tx, actor, subscription, period, None).await
+    }
+
+    /// [`Self::load`], with one more version that units may be of.
+    pub async fn load_for(
+        tx: &mut Tx,
+        actor: &Actor,
+        subscription: &BilledSubscription,
+        period: Period,
+        also: Option<PlanVersionId>,
+    ) -> Result<Self> {
         let units = query::period_units(tx, actor, subscription.tenant, subscription.id, period.from).await?;
         let mut ids = vec![subscription.plan_version];
-        ids.extend(units.iter().map(|units| units.plan_version).filter(|version| *version != subscription.plan_version));
-        ids.dedup();
+        for id in units.iter().map(|units| units.plan_version).chain(also) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
         let mut versions = Vec::with_capacity(ids.len());
         for id in ids {
             versions.push(catalog::plan::plan_version(tx, id).await?);
@@ -82,38 +94,44 @@ impl PeriodFacts {
     /// The lines of the period: the subscription's own version with its fees, and the use under other versions at their prices (SEMANTICS M9).
     pub fn rate(&self, units: &[PeriodUnits], proration: Proration) -> Result<Vec<Charge>> {
         let mut charges = Vec::new();
-        for (index, version) in self.versions.iter().enumerate() {
-            let quantities = quantities_of(units, version.id);
-            for card in version.rate_cards.iter().filter(|card| index == 0 || card.meter.is_some()) {
-                let quantity = card.meter.and_then(|meter| quantities.get(&meter).copied()).unwrap_or_default();
-                if index > 0 && quantity.is_zero() {
-                    continue;
-                }
-                let description = if index == 0 {
-                    card.name.clone()
-                } else {
-                    format!("{} ({} version {})", card.name, version.plan.name, version.version)
-                };
-                let input = RateCardInput {
-                    description: &description,
-                    card: &card.terms,
-                    currency: version.currency,
-                    quantity,
-                    already_billed: None,
-                    ends_period: true,
-                    proration,
-                };
-                let lines = rating::rate(&input).map_err(Error::internal)?;
-                charges.extend(lines.into_iter().map(|line| Charge {
-                    rate_card: card.id,
-                    meter: card.meter,
-                    unit: card.meter.and_then(|meter| self.unit(meter)).unwrap_or_default(),
-                    allowance: card.terms.free_units.filter(|free| !free.is_zero()),
-                    line,
-                }));
+        for priced in self.cards() {
+            let quantity = priced.quantity(units);
+            if !priced.is_own && quantity.is_zero() {
+                continue;
             }
+            let input = RateCardInput {
+                description: &priced.name(),
+                card: &priced.card.terms,
+                currency: priced.currency,
+                quantity,
+                already_billed: None,
+                ends_period: true,
+                proration,
+            };
+            let lines = rating::rate(&input).map_err(Error::internal)?;
+            charges.extend(lines.into_iter().map(|line| self.charge(&priced, line)));
         }
         Ok(charges)
+    }
+
+    /// The rate cards that apply: all of the subscription's own version, and those of other versions that price a meter.
+    pub fn cards(&self) -> impl Iterator<Item = PricedCard<'_>> {
+        self.versions.iter().enumerate().flat_map(|(index, version)| {
+            let is_own = index == 0;
+            let cards = version.rate_cards.iter().filter(move |card| is_own || card.meter.is_some());
+            cards.map(move |card| PricedCard { card, version, is_own, currency: version.currency })
+        })
+    }
+
+    /// A line of a card as a charge.
+    pub fn charge(&self, priced: &PricedCard<'_>, line: DetailedLine) -> Charge {
+        Charge {
+            rate_card: priced.card.id,
+            meter: priced.card.meter,
+            unit: priced.card.meter.and_then(|meter| self.unit(meter)).unwrap_or_default(),
+            allowance: priced.card.terms.free_units.filter(|free| !free.is_zero()),
+            line,
+        }
     }
 
     fn unit(&self, meter: MeterId) -> Option<String> {
@@ -127,6 +145,29 @@ impl PeriodFacts {
     }
 }
 
-fn quantities_of(units: &[PeriodUnits], version: PlanVersionId) -> BTreeMap<MeterId, Quantity> {
-    units.iter().filter(|units| units.plan_version == version).map(|units| (units.meter, Quantity::new(units.units))).collect()
+/// A rate card and the version that it is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PricedCard<'a> {
+    pub card: &'a RateCard,
+    version: &'a PlanVersion,
+    /// Whether that is the subscription's own.
+    pub is_own: bool,
+    pub currency: Currency,
+}
+
+impl PricedCard<'_> {
+    /// What it is called on a line.
+    pub fn name(&self) -> String {
+        if self.is_own {
+            self.card.name.clone()
+        } else {
+            format!("{} ({} version {})", self.card.name, self.version.plan.name, self.version.version)
+        }
+    }
+
+    /// The units that it prices; none for a fixed fee.
+    pub fn quantity(&self, units: &[PeriodUnits]) -> Quantity {
+        let of_card = |units: &&PeriodUnits| Some(units.meter) == self.card.meter && units.plan_version == self.version.id;
+        units.iter().find(of_card).map_or(Quantity::ZERO, |units| Quantity::new(units.units))
+    }
 }

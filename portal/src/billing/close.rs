@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use calendar::{Period, Timestamp};
 use ids::{InvoiceId, SubscriptionId, TenantId};
+use rating::Money;
 use serde_json::json;
 
 use super::{
     InvoiceState,
     charges::{Charge, PeriodFacts},
-    store::{self, NewInvoice},
+    late::{self, LateCharge},
+    store::{self, InvoiceKind, NewInvoice},
     subscription::BilledSubscription,
     subscription_store,
 };
@@ -57,42 +59,71 @@ pub async fn close_next(tx: &mut Tx, actor: &Actor, tenant: TenantId, subscripti
     }
     let facts = PeriodFacts::load(tx, actor, &subscription, period).await?;
     let charges = facts.rate(&facts.units, subscription.proration(period)?)?;
-    let closed = if charges.is_empty() {
+    // What earlier periods owe goes on this invoice, each as a line of its own.
+    let late = late::pending(tx, actor, &subscription).await?;
+    let closed = if charges.is_empty() && late.is_empty() {
         Closed::Empty(period)
     } else {
-        Closed::Invoice(issue(tx, actor, &subscription, period, &facts, &charges, now).await?)
+        let lines = charges.iter().chain(late.iter().map(|late| &late.charge));
+        let total = Money::sum(facts.version().currency, lines.map(|charge| charge.line.total_money())).map_err(Error::internal)?;
+        let document = Document { kind: InvoiceKind::Period, period, corrects: None, charges: &charges, late: &late };
+        Closed::Invoice(issue(tx, actor, &subscription, &document, total, now).await?)
     };
     subscription_store::set_open_from(tx, tenant, subscription.id, period.to).await?;
     Ok(closed)
 }
 
-async fn issue(
+/// What is issued.
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    pub kind: InvoiceKind,
+    pub period: Period,
+    /// The invoice that a credit note corrects.
+    pub corrects: Option<InvoiceId>,
+    /// The lines of the period.
+    pub charges: &'a [Charge],
+    /// Lines of earlier periods.
+    pub late: &'a [LateCharge],
+}
+
+/// Writes a document with its lines, gives it the next number and finalizes it.
+pub(super) async fn issue(
     tx: &mut Tx,
     actor: &Actor,
     subscription: &BilledSubscription,
-    period: Period,
-    facts: &PeriodFacts,
-    charges: &[Charge],
+    document: &Document<'_>,
+    total: Money,
     now: Timestamp,
 ) -> Result<InvoiceId> {
-    let total = facts.total(charges)?;
     let id = InvoiceId::new();
-    let tenant = subscription.tenant;
-    let invoice = NewInvoice { tenant, id, subscription: subscription.id, plan_version: subscription.plan_version, period, total };
+    let (tenant, period) = (subscription.tenant, document.period);
+    let invoice = NewInvoice {
+        tenant,
+        id,
+        subscription: subscription.id,
+        plan_version: subscription.plan_version,
+        kind: document.kind,
+        corrects: document.corrects,
+        period,
+        total,
+    };
     store::insert_draft(tx, &invoice, now).await?;
-    for (position, charge) in charges.iter().enumerate() {
-        store::insert_line(tx, tenant, id, i32::try_from(position).map_err(Error::internal)?, charge).await?;
+    let own = document.charges.iter().map(|charge| (None, charge));
+    let late = document.late.iter().map(|late| (Some(late.period), &late.charge));
+    for (position, (service, charge)) in own.chain(late).enumerate() {
+        store::insert_line(tx, tenant, id, i32::try_from(position).map_err(Error::internal)?, service, charge).await?;
     }
     // The number comes last: the one row of numbers is locked for no longer than the rest of the commit.
     let number = store::next_number(tx).await?;
     store::finalize(tx, tenant, id, number, now, now.plus(PAYMENT_TERM)).await?;
-    if total.amount() <= rust_decimal::Decimal::ZERO {
+    // What is owed back stays open until somebody has given it back.
+    if total.amount().is_zero() {
         store::set_state(tx, tenant, id, InvoiceState::Paid).await?;
         store::set_paid(tx, tenant, id, NOTHING_DUE, now).await?;
     }
     let entry = audit::Entry {
         tenant: Some(tenant),
-        action: "invoice.finalized",
+        action: if document.kind == InvoiceKind::CreditNote { "credit_note.issued" } else { "invoice.finalized" },
         target: id.to_string(),
         before: None,
         after: Some(json!({ "number": number, "subscription": subscription.id, "period": period, "total": total })),

@@ -5,6 +5,7 @@ use ids::{InvoiceId, MeterId, PlanVersionId, RateCardId, SubscriptionId, TenantI
 use rating::{DetailedLine, Money};
 use serde_json::json;
 
+pub use super::store::InvoiceKind;
 use super::{InvoiceState, store};
 use crate::{
     audit,
@@ -25,6 +26,10 @@ pub struct Invoice {
     pub tenant_name: String,
     /// Its id.
     pub id: InvoiceId,
+    /// What it is.
+    pub kind: InvoiceKind,
+    /// The invoice that a credit note corrects.
+    pub corrects: Option<InvoiceId>,
     /// Its number; absent for a draft.
     pub number: Option<i64>,
     /// The subscription.
@@ -62,9 +67,10 @@ pub struct Invoice {
 }
 
 impl Invoice {
-    /// The number as people see it: `INV-000042`.
+    /// The number as people see it: `INV-000042`, and `CRN-000043` for a credit note, out of the same row of numbers.
     pub fn display_number(&self) -> String {
-        self.number.map_or_else(|| "Draft".to_owned(), |number| format!("INV-{number:06}"))
+        let prefix = if self.kind == InvoiceKind::CreditNote { "CRN" } else { "INV" };
+        self.number.map_or_else(|| "Draft".to_owned(), |number| format!("{prefix}-{number:06}"))
     }
 }
 
@@ -73,6 +79,8 @@ impl Invoice {
 pub struct InvoiceLine {
     /// Its place, from 0.
     pub position: i32,
+    /// The earlier period that it is about; `None` if it is about the invoice's own.
+    pub service: Option<Period>,
     /// The rate card that it comes from.
     pub rate_card: Option<RateCardId>,
     /// The meter; absent for a fixed fee.

@@ -22,15 +22,45 @@ pub(super) struct NewInvoice {
     pub id: InvoiceId,
     pub subscription: SubscriptionId,
     pub plan_version: PlanVersionId,
+    pub kind: InvoiceKind,
+    pub corrects: Option<InvoiceId>,
     pub period: Period,
     pub total: Money,
+}
+
+/// What an invoice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvoiceKind {
+    /// That of a period.
+    Period,
+    /// What came late, after a cancellation.
+    Final,
+    /// What was billed too much; its total is negative.
+    CreditNote,
+}
+
+impl InvoiceKind {
+    /// The name in JSON and in Postgres.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Period => "period",
+            Self::Final => "final",
+            Self::CreditNote => "credit_note",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let known = [Self::Period, Self::Final, Self::CreditNote].into_iter().find(|kind| kind.as_str() == text);
+        known.ok_or_else(|| Error::internal(anyhow::anyhow!("`{text}` is no kind of invoice")))
+    }
 }
 
 pub(super) async fn insert_draft(tx: &mut Tx, invoice: &NewInvoice, now: Timestamp) -> Result<()> {
     let currency = invoice.total.currency();
     sqlx::query!(
-        "INSERT INTO invoices (tenant_id, id, subscription_id, plan_version_id, period_from, period_to, state, currency, subtotal, tax, total, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, 'draft', $7, $8, 0, $8, $9)",
+        "INSERT INTO invoices (tenant_id, id, subscription_id, plan_version_id, period_from, period_to, state, currency, subtotal, tax, total, created_at,
+             kind, corrects)
+         VALUES ($1, $2, $3, $4, $5, $6, 'draft', $7, $8, 0, $8, $9, $10, $11)",
         invoice.tenant.uuid(),
         invoice.id.uuid(),
         invoice.subscription.uuid(),
@@ -40,16 +70,26 @@ pub(super) async fn insert_draft(tx: &mut Tx, invoice: &NewInvoice, now: Timesta
         currency.code(),
         invoice.total.amount(),
         now,
+        invoice.kind.as_str(),
+        invoice.corrects.map(InvoiceId::uuid),
     )
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-pub(super) async fn insert_line(tx: &mut Tx, tenant: TenantId, invoice: InvoiceId, position: i32, charge: &Charge) -> Result<()> {
+/// A line of the invoice's own period, or of an earlier one.
+pub(super) async fn insert_line(
+    tx: &mut Tx,
+    tenant: TenantId,
+    invoice: InvoiceId,
+    position: i32,
+    service: Option<Period>,
+    charge: &Charge,
+) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO invoice_lines (tenant_id, invoice_id, position, description, rate_card_id, meter_id, amount, detail)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO invoice_lines (tenant_id, invoice_id, position, description, rate_card_id, meter_id, amount, detail, service_from, service_to)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         tenant.uuid(),
         invoice.uuid(),
         position,
@@ -58,6 +98,8 @@ pub(super) async fn insert_line(tx: &mut Tx, tenant: TenantId, invoice: InvoiceI
         charge.meter.map(MeterId::uuid),
         charge.line.total,
         serde_json::to_value(&charge.line)?,
+        service.map(|service| service.from) as Option<Timestamp>,
+        service.map(|service| service.to) as Option<Timestamp>,
     )
     .execute(&mut **tx)
     .await?;
@@ -110,10 +152,10 @@ pub(super) async fn lock_invoice(tx: &mut Tx, tenant: TenantId, id: InvoiceId) -
     Ok(())
 }
 
-/// Issued invoices whose due date has passed, locked; those that another worker holds are left to it.
+/// Issued invoices whose due date has passed, locked; those that another worker holds are left to it. What is owed back is never past due.
 pub(super) async fn lock_due(tx: &mut Tx, now: Timestamp) -> Result<Vec<(TenantId, InvoiceId)>> {
     let rows = sqlx::query!(
-        "SELECT tenant_id, id FROM invoices WHERE state = 'finalized' AND due_at <= $1 ORDER BY tenant_id, id LIMIT 1000 FOR UPDATE SKIP LOCKED",
+        "SELECT tenant_id, id FROM invoices WHERE state = 'finalized' AND total > 0 AND due_at <= $1 ORDER BY tenant_id, id LIMIT 1000 FOR UPDATE SKIP LOCKED",
         now
     )
     .fetch_all(&mut **tx)
@@ -125,6 +167,8 @@ struct InvoiceRow {
     tenant_id: Uuid,
     tenant_name: String,
     id: Uuid,
+    kind: String,
+    corrects: Option<Uuid>,
     number: Option<i64>,
     subscription_id: Uuid,
     application_name: String,
@@ -154,6 +198,8 @@ impl InvoiceRow {
             tenant: TenantId::from_uuid(self.tenant_id),
             tenant_name: self.tenant_name,
             id: InvoiceId::from_uuid(self.id),
+            kind: InvoiceKind::parse(&self.kind)?,
+            corrects: self.corrects.map(InvoiceId::from_uuid),
             number: self.number,
             subscription: SubscriptionId::from_uuid(self.subscription_id),
             application_name: self.application_name,
@@ -179,7 +225,7 @@ macro_rules! invoices {
     ($sql:literal $(, $argument:expr)*) => {
         sqlx::query_as!(
             InvoiceRow,
-            "SELECT i.tenant_id, t.name AS tenant_name, i.id, i.number, i.subscription_id, a.name AS application_name, i.plan_version_id, p.name AS plan_name,
+            "SELECT i.tenant_id, t.name AS tenant_name, i.id, i.kind, i.corrects, i.number, i.subscription_id, a.name AS application_name, i.plan_version_id, p.name AS plan_name,
                 v.version, i.period_from, i.period_to, s.time_zone, i.state, i.currency, i.subtotal, i.tax, i.total, i.created_at, i.finalized_at, i.due_at,
                 i.paid_at, i.paid_reference
              FROM invoices i
@@ -242,7 +288,7 @@ pub(super) async fn open_totals(tx: &mut Tx, tenant: Option<TenantId>) -> Result
 
 pub(super) async fn lines(tx: &mut Tx, tenant: TenantId, invoice: InvoiceId) -> Result<Vec<InvoiceLine>> {
     let rows = sqlx::query!(
-        r#"SELECT l.position, l.rate_card_id, l.meter_id, l.detail, coalesce(m.unit, '') AS "unit!"
+        r#"SELECT l.position, l.service_from, l.service_to, l.rate_card_id, l.meter_id, l.detail, coalesce(m.unit, '') AS "unit!"
            FROM invoice_lines l LEFT JOIN meters m ON m.id = l.meter_id WHERE l.tenant_id = $1 AND l.invoice_id = $2 ORDER BY l.position"#,
         tenant.uuid(),
         invoice.uuid()
@@ -253,6 +299,7 @@ pub(super) async fn lines(tx: &mut Tx, tenant: TenantId, invoice: InvoiceId) -> 
         .map(|row| {
             Ok(InvoiceLine {
                 position: row.position,
+                service: row.service_from.zip(row.service_to).map(|(from, to)| Period { from, to }),
                 rate_card: row.rate_card_id.map(RateCardId::from_uuid),
                 meter: row.meter_id.map(MeterId::from_uuid),
                 unit: row.unit,

@@ -1,6 +1,8 @@
 //! Metering gateways as the portal knows them: their credentials, the namespaces that they serve, the journals that they write, and what they last
 //! said of themselves. See `README.md` for the invariants.
 
+mod report;
+mod report_store;
 mod store;
 
 use std::time::Duration;
@@ -285,7 +287,12 @@ fn own(gateway: &Authenticated, owner: GatewayId) -> Result<()> {
 
 /// Takes what a gateway says of itself.
 pub async fn record_status(tx: &mut Tx, gateway: &Authenticated, mut status: GatewayStatus, now: Timestamp) -> Result<()> {
+    report::check(&status)?;
     bind_journal(tx, gateway, status.journal_id, now).await?;
+    let segments = std::mem::take(&mut status.segments);
+    let streams = std::mem::take(&mut status.streams);
+    report_store::set_streams(tx, status.journal_id, &streams, now).await?;
+    report_store::add_segments(tx, status.journal_id, &segments, now).await?;
     status.bad_entries.truncate(MAX_REPORTED);
     status.alerts.truncate(MAX_REPORTED);
     let texts = status.bad_entries.iter_mut().flat_map(|bad| [&mut bad.entry, &mut bad.reason]).chain(&mut status.alerts);

@@ -4,6 +4,8 @@ mod calls;
 mod charge_store;
 mod check;
 mod copy;
+mod correction_store;
+pub mod corrections;
 pub mod export;
 mod facet_store;
 pub mod figures;

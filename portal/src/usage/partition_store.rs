@@ -17,6 +17,12 @@ pub(super) async fn lock(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
+/// Waits until nobody makes partitions, and keeps others from it until the transaction ends.
+pub(super) async fn lock_shared(tx: &mut Tx) -> Result<()> {
+    sqlx::query!("SELECT pg_advisory_xact_lock_shared($1)", LOCK).execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// Makes one month of one table; `false` if it is there. Rows of that month that are in the default partition move.
 pub(super) async fn make(tx: &mut Tx, table: &'static str, from: Date, to: Date) -> Result<bool> {
     let name = format!("{table}_{:04}_{:02}", from.year(), from.month());

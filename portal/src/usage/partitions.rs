@@ -69,6 +69,11 @@ pub async fn drop_old(tx: &mut Tx, keep_months: u32, now: Timestamp) -> Result<u
     Ok(dropped)
 }
 
+/// Keeps rows in their partitions until the transaction ends: a statement that began while they moved would see them in neither.
+pub async fn hold(tx: &mut Tx) -> Result<()> {
+    store::lock_shared(tx).await
+}
+
 /// Since when all accepted rows are there; `None` if none were ever dropped. What is compared with the rows begins here.
 pub async fn rows_from(tx: &mut Tx) -> Result<Option<Timestamp>> {
     store::rows_from(tx).await

@@ -12,7 +12,7 @@ use ids::{ApiKeyId, ApiProductId, ApplicationId, PlanId, RouteId, SubscriptionId
 pub use super::figures::{
     Breakdown, BreakdownRow, Charge, Facets, Latency, MeterTotal, PeriodUnits, RouteTotal, Series, SeriesGroup, Share, Stack, Totals,
 };
-use super::{calls::Calls, charge_store, facet_store, latency::Cover, latency_store, query_store as store};
+use super::{calls::Calls, charge_store, corrections, facet_store, latency::Cover, latency_store, query_store as store};
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -271,7 +271,9 @@ pub async fn period_units(
     period_start: Timestamp,
 ) -> Result<Vec<PeriodUnits>> {
     actor.require(Permission::View(tenant))?;
-    charge_store::period_units(tx, tenant, subscription, period_start).await
+    let mut units = charge_store::period_units(tx, tenant, subscription, period_start).await?;
+    corrections::add_to(tx, tenant, subscription, period_start, &mut units).await?;
+    Ok(units)
 }
 
 /// The billable usage behind a charge, by day, route and key.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use calendar::Timestamp;
 use tokio::time::Instant;
 
-use super::{latency, watermark_store as store};
+use super::{latency, partitions, watermark_store as store};
 use crate::{app::App, db::Tx, error::Result};
 
 /// How soon after a round the next one starts at the earliest: sums are as fresh as that while there is little to add.
@@ -38,6 +38,7 @@ pub struct Lag {
 /// whoever does the same.
 pub async fn catch_up(tx: &mut Tx, now: Timestamp) -> Result<u64> {
     store::lock(tx).await?;
+    partitions::hold(tx).await?;
     let mut segments = 0;
     loop {
         let added = store::add_pending(tx, ROUND_ROWS, now).await?;
@@ -94,6 +95,7 @@ async fn round(app: &App) -> Result<i64> {
     if !store::try_lock(&mut tx).await? {
         return Ok(0);
     }
+    partitions::hold(&mut tx).await?;
     let pending = store::pending(&mut tx, ROUND_ROWS).await?;
     if pending.is_empty() {
         return Ok(0);

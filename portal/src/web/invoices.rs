@@ -40,6 +40,8 @@ pub struct InvoiceRow {
     pub tenant_name: String,
     /// `INV-000042`.
     pub number: String,
+    /// The subscription's id.
+    pub subscription: String,
     /// The application's name.
     pub application: String,
     /// The plan's name.
@@ -68,6 +70,7 @@ impl InvoiceRow {
             tenant: invoice.tenant.to_string(),
             tenant_name: invoice.tenant_name.clone(),
             number: invoice.display_number(),
+            subscription: invoice.subscription.to_string(),
             application: invoice.application_name.clone(),
             plan: invoice.plan_name.clone(),
             from,
@@ -171,7 +174,7 @@ impl InvoiceView {
                     let charge = Charge {
                         tenant: invoice.tenant,
                         subscription: invoice.subscription,
-                        period_start: invoice.period.from,
+                        period_start: line.service.map_or(invoice.period.from, |service| service.from),
                         meter,
                         zone: zone.clone(),
                     };

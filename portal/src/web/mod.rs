@@ -20,11 +20,13 @@ use crate::{
 };
 
 mod account;
+mod admin_corrections;
 mod admin_gateways;
 mod admin_invoices;
 mod admin_meters;
 mod admin_plans;
 mod admin_products;
+mod admin_reconciliation;
 mod admin_tenants;
 mod applications;
 pub mod assets;
@@ -85,6 +87,8 @@ pub fn router(app: &App) -> Router<App> {
         .merge(invoices::routes())
         .merge(admin_invoices::routes())
         .merge(admin_gateways::routes())
+        .merge(admin_corrections::routes())
+        .merge(admin_reconciliation::routes())
         .merge(admin_tenants::routes())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(app.clone(), security::headers))

@@ -23,7 +23,9 @@ use crate::{
     catalog::plan,
     error::{Error, Result},
     identity::Permission,
+    reconciliation::{self, MeterAccount},
     subscriptions::{self, Filter, State, Subscription},
+    usage::corrections::{self, Correction},
 };
 
 /// How many subscriptions the page lists.
@@ -74,6 +76,14 @@ struct ShowPage {
     period: (String, String),
     may_change: bool,
     is_live: bool,
+    /// What was metered and billed of the last periods.
+    meters: Vec<MeterAccount>,
+    /// When that was compared last.
+    compared: String,
+    /// What the provider corrected.
+    corrections: Vec<Correction>,
+    /// What does not agree.
+    differences: Vec<String>,
     error: Error,
 }
 
@@ -94,11 +104,26 @@ async fn page(mut call: Call, id: SubscriptionId, error: Error) -> Result<ShowPa
     let terms = plan_text::views(&mut call.tx, &[version]).await?;
     let others = plan_text::views(&mut call.tx, &others).await?;
     let may_change = call.actor.require(Permission::Develop(call.tenant)).is_ok();
+    let account = reconciliation::account(&mut call.tx, &call.actor, call.tenant, id, call.now).await?;
+    let corrections = corrections::list(&mut call.tx, &call.actor, Some(call.tenant), Some(id), 50, 0).await?;
     let shell = call.shell(format!("{} on {}", subscription.application_name, subscription.plan_name), "subscriptions").await?;
     let is_live = subscription.state != State::Canceled;
     let zone = &subscription.anchor.zone;
     let period = (zone.date_at(period.from).to_string(), zone.date_at(period.to).to_string());
-    Ok(ShowPage { shell, subscription, terms, others, period, may_change, is_live, error })
+    Ok(ShowPage {
+        shell,
+        subscription,
+        terms,
+        others,
+        period,
+        may_change,
+        is_live,
+        meters: account.meters,
+        corrections,
+        compared: account.compared_at.map(|at| at.to_string()).unwrap_or_default(),
+        differences: account.differences.into_iter().map(|difference| difference.detail).collect(),
+        error,
+    })
 }
 
 async fn refused(call: Call, id: SubscriptionId, error: Error) -> Result<Response, Failure> {

@@ -77,6 +77,8 @@ async fn what_gateways_report_and_what_arrived_is_shown(pool: PgPool) {
         journal_bytes: 8_000_000,
         bad_entries: vec![BadEntry { entry: "service svc_1".into(), reason: "no host\0".into() }],
         alerts: vec!["a segment was set aside".into()],
+        streams: Vec::new(),
+        segments: Vec::new(),
     };
     assert_eq!(one.post(&portal, "/control/v1/status", &status).await.0, 204);
     for (seq, first) in [(0, 0), (2, 20)] {

@@ -132,6 +132,10 @@ impl World {
             "invoices.void" | "invoices.mark_uncollectible" => Some(json!({ "reason": "sent twice" })),
             "plans.create" => Some(json!({ "slug": "p", "name": "P", "position": 1 })),
             "plans.create_version" => Some(json!({ "currency": "USD", "cadence": "month", "products": [ids::ApiProductId::new()] })),
+            "corrections.create" | "corrections.preview" => Some(json!({
+                "tenant": self.tenant, "subscription": self.subscription, "period_start": "2026-03-01T00:00:00Z", "meter": ids::MeterId::new(),
+                "units": "-1", "reason": "counted twice", "reference": "ticket 1", "idempotency_key": "one",
+            })),
             "gateways.create" => Some(json!({ "name": "edge" })),
             "gateways.write_off" => Some(json!({ "journal": ids::JournalId::new(), "reason": "gone" })),
             "quota_grants.create" => Some(json!({

@@ -4,7 +4,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    billing::{Invoice, InvoiceLine, InvoiceState},
+    billing::{Invoice, InvoiceKind, InvoiceLine, InvoiceState},
 };
 
 mod get;
@@ -23,10 +23,22 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 fn shown(invoice: Invoice, lines: Option<Vec<InvoiceLine>>) -> portal_api::Invoice {
-    let line = |line: InvoiceLine| portal_api::InvoiceLine { rate_card: line.rate_card, meter: line.meter, detail: line.detail };
+    let line = |line: InvoiceLine| portal_api::InvoiceLine {
+        rate_card: line.rate_card,
+        meter: line.meter,
+        service_from: line.service.map(|service| service.from),
+        service_to: line.service.map(|service| service.to),
+        detail: line.detail,
+    };
     portal_api::Invoice {
         id: invoice.id,
         tenant: invoice.tenant,
+        kind: match invoice.kind {
+            InvoiceKind::Period => portal_api::InvoiceKind::Period,
+            InvoiceKind::Final => portal_api::InvoiceKind::Final,
+            InvoiceKind::CreditNote => portal_api::InvoiceKind::CreditNote,
+        },
+        corrects: invoice.corrects,
         number: invoice.number.is_some().then(|| invoice.display_number()),
         subscription: invoice.subscription,
         plan_version: invoice.plan_version,

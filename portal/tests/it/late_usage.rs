@@ -1,0 +1,370 @@
+//! Usage that comes late, and corrections (SEMANTICS M10, M11).
+
+use calendar::Timestamp;
+use gateway_control::usage::UsageRow;
+use ids::{InvoiceId, RateCardId};
+use portal::{
+    billing::{
+        self, CorrectUsage, Invoice, InvoiceFilter, InvoiceKind, InvoiceLine, correction, invoice,
+        job::{close_due, settle_canceled},
+    },
+    error::Kind,
+    identity::Actor,
+    reconciliation,
+    usage::corrections::{self, Outcome},
+};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::{
+    support::Portal,
+    world::{World, batch, gateway},
+};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a timestamp")
+}
+
+const MARCH: &str = "2026-03-01T00:00:00Z";
+
+/// A fee of 31, and calls in tiers: the first hundred at 0.10, the rest at 0.05 with 1 once.
+async fn world(portal: &Portal) -> World {
+    let world = World::new(portal, 1_000_000).await;
+    sqlx::query("UPDATE subscriptions SET started_at = $1, open_from = $1").bind(at(MARCH)).execute(&portal.app.pool).await.expect("it");
+    let tiers =
+        json!([{"up_to": "100", "unit_amount": "0.10", "flat_amount": "0"}, {"up_to": null, "unit_amount": "0.05", "flat_amount": "1"}]);
+    let cards = [
+        ("Base fee", None, json!({"type": "flat", "amount": "31"})),
+        ("Calls", Some(world.meter.uuid()), json!({"type": "graduated", "tiers": tiers})),
+    ];
+    for (position, (name, meter, price)) in cards.into_iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO rate_cards (id, plan_version_id, position, name, meter_id, price, terms) VALUES ($1, $2, $3, $4, $5, $6, '{}')",
+        )
+        .bind(RateCardId::new().uuid())
+        .bind(world.plan_version.uuid())
+        .bind(i32::try_from(position).expect("few cards"))
+        .bind(name)
+        .bind(meter)
+        .bind(price)
+        .execute(&portal.app.pool)
+        .await
+        .expect("a rate card");
+    }
+    world
+}
+
+/// Calls of March, however late they are sent.
+fn march(world: &World, portal: &Portal, calls: u64) -> UsageRow {
+    let mut row = world.row(portal, calls, 200);
+    row.key.minute = at("2026-03-05T10:00:00Z");
+    row
+}
+
+async fn ship(portal: &Portal, rows: Vec<UsageRow>) {
+    let gateway = gateway(portal, &format!("gateway {}", InvoiceId::new()), None).await;
+    let (status, answer) = gateway.post(portal, "/control/v1/usage", &batch(gateway.journal, 0, 0, 0, rows)).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+async fn close_all(portal: &Portal, now: &str) -> usize {
+    portal.clock.set(at(now));
+    close_due(&portal.app, &Actor::system(), at(now)).await.expect("a look")
+}
+
+/// All invoices with their lines, the first number first.
+async fn invoices(portal: &Portal) -> Vec<(Invoice, Vec<InvoiceLine>)> {
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    let mut all = invoice::list(&mut tx, &Actor::system(), InvoiceFilter::default(), 200, 0).await.expect("invoices").invoices;
+    all.sort_by_key(|invoice| invoice.number);
+    let mut with_lines = Vec::new();
+    for invoice in all {
+        with_lines.push(invoice::get(&mut tx, &Actor::system(), invoice.tenant, invoice.id).await.expect("an invoice"));
+    }
+    with_lines
+}
+
+fn lines(invoice: &(Invoice, Vec<InvoiceLine>)) -> Vec<(String, String)> {
+    invoice.1.iter().map(|line| (line.detail.description.clone(), line.detail.total.to_string())).collect()
+}
+
+/// Everything that was gone through agrees.
+async fn assert_equal(portal: &Portal) {
+    let pass = reconciliation::compare(&portal.app, &Actor::system(), portal.now()).await.expect("a pass");
+    assert!(pass.finished);
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    assert_eq!(reconciliation::differences(&mut tx, &Actor::system(), false, 200, 0).await.expect("differences"), []);
+}
+
+fn input(world: &World, units: i64, key: &str) -> CorrectUsage {
+    CorrectUsage {
+        tenant: world.tenant,
+        subscription: world.subscription,
+        period_start: at(MARCH),
+        meter: world.meter,
+        units: units.into(),
+        reason: "A client retried in a loop".into(),
+        reference: "ticket 17".into(),
+        idempotency_key: key.into(),
+    }
+}
+
+async fn correct(portal: &Portal, input: &CorrectUsage) -> corrections::Correction {
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    let made = correction::correct(&mut tx, &Actor::system(), input, portal.now()).await.expect("a correction");
+    portal.app.commit(tx).await.expect("a commit");
+    made
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn late_usage_goes_on_the_next_invoice_at_its_tier_position(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    ship(&portal, vec![march(&world, &portal, 90)]).await;
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    ship(&portal, vec![march(&world, &portal, 30)]).await;
+    assert_eq!(close_all(&portal, "2026-05-01T01:00:00Z").await, 1);
+    let all = invoices(&portal).await;
+    assert_eq!(lines(&all[0]), [("Base fee".into(), "31.00".into()), ("Calls".into(), "9.00".into())]);
+    let late = "Calls (late usage of 2026-03-01 to 2026-03-31)".to_owned();
+    // Ten more at 0.10, the flat fee of the second tier, and twenty at 0.05.
+    assert_eq!(lines(&all[1]), [("Base fee".into(), "31.00".into()), (late, "3.00".into())]);
+    assert_eq!(all[1].1[1].service.map(|service| service.from), Some(at(MARCH)));
+    assert_eq!(all[1].0.total.to_string(), "34.00 EUR");
+    // It is billed once.
+    assert_eq!(close_all(&portal, "2026-06-01T01:00:00Z").await, 1);
+    assert_eq!(invoices(&portal).await[2].1.len(), 1);
+    assert_equal(&portal).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn late_usage_of_a_canceled_subscription_goes_on_a_final_invoice(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    ship(&portal, vec![march(&world, &portal, 90)]).await;
+    sqlx::query("UPDATE subscriptions SET state = 'canceled', canceled_at = $1")
+        .bind(at("2026-03-25T00:00:00Z"))
+        .execute(&portal.app.pool)
+        .await
+        .expect("a cancellation");
+    assert_eq!(close_all(&portal, "2026-03-25T01:00:00Z").await, 1);
+    let settle = async || settle_canceled(&portal.app, &Actor::system(), at("2026-01-01T00:00:00Z"), portal.now()).await.expect("a look");
+    assert_eq!(settle().await, 0, "nothing came late");
+    ship(&portal, vec![march(&world, &portal, 30)]).await;
+    assert_eq!(close_all(&portal, "2026-07-01T01:00:00Z").await, 0, "no period is left");
+    assert_eq!((settle().await, settle().await), (1, 0), "once");
+    let all = invoices(&portal).await;
+    assert_eq!((all[1].0.kind, all[1].0.total.to_string()), (InvoiceKind::Final, "3.00 EUR".to_owned()));
+    assert_eq!(all[1].0.display_number(), "INV-000002");
+    assert_equal(&portal).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_correction_of_an_open_period_rates_it_again_and_moves_the_quota(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    ship(&portal, vec![march(&world, &portal, 120)]).await;
+    portal.clock.set(at("2026-03-21T00:00:00Z"));
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    let effect = correction::preview(&mut tx, &Actor::system(), &input(&world, -50, "a"), portal.now()).await.expect("a preview");
+    assert_eq!((effect.units_before, effect.units_after, effect.outcome), (120.into(), 70.into(), Outcome::OpenPeriod));
+    assert_eq!((effect.before.to_string(), effect.after.to_string()), ("43.00 EUR".to_owned(), "38.00 EUR".to_owned()));
+    assert!(corrections::list(&mut tx, &Actor::system(), None, None, 10, 0).await.expect("a list").is_empty(), "a preview changes nothing");
+    drop(tx);
+    let made = correct(&portal, &input(&world, -50, "a")).await;
+    assert_eq!((made.outcome, made.credit_note), (Outcome::OpenPeriod, None));
+    let again = correct(&portal, &input(&world, -50, "a")).await;
+    assert_eq!(again, made, "the same key makes it once");
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    let other = correction::correct(&mut tx, &Actor::system(), &input(&world, -51, "a"), portal.now()).await.expect_err("other content");
+    assert_eq!(other.kind, Kind::Conflict);
+    let too_many =
+        correction::correct(&mut tx, &Actor::system(), &input(&world, -71, "b"), portal.now()).await.expect_err("only 70 are left");
+    assert!(too_many.field("units").is_some_and(|text| text.contains("70")), "{too_many:?}");
+    let preview = billing::preview(&mut tx, &Actor::system(), world.tenant, world.subscription, portal.now()).await.expect("a preview");
+    assert_eq!(preview.total.to_string(), "38.00 EUR");
+    let used: rust_decimal::Decimal = sqlx::query_scalar("SELECT used FROM quota_ledger").fetch_one(&mut *tx).await.expect("a quota");
+    assert_eq!(used, 70.into());
+    let rows: i64 = sqlx::query_scalar("SELECT sum(count)::bigint FROM usage_rows").fetch_one(&mut *tx).await.expect("rows");
+    assert_eq!(rows, 120, "what was accepted is as it was");
+    let kept = sqlx::query("UPDATE usage_corrections SET units = 1").execute(&mut *tx).await.expect_err("corrections are kept");
+    assert!(kept.to_string().contains("never changed"), "{kept}");
+    drop(tx);
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    assert_eq!(invoices(&portal).await[0].0.total.to_string(), "38.00 EUR");
+    assert_equal(&portal).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_correction_of_a_closed_period_becomes_a_credit_note_or_a_line_on_the_next_invoice(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    ship(&portal, vec![march(&world, &portal, 120)]).await;
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    let less = correct(&portal, &input(&world, -50, "less")).await;
+    assert_eq!(
+        (less.outcome, less.cost_before.to_string(), less.cost_after.to_string()),
+        (Outcome::CreditNote, "43.00 EUR".into(), "38.00 EUR".into())
+    );
+    let all = invoices(&portal).await;
+    assert_eq!(all[0].0.total.to_string(), "43.00 EUR", "a finalized invoice never changes");
+    let note = &all[1].0;
+    assert_eq!((note.kind, note.corrects, note.total.to_string()), (InvoiceKind::CreditNote, Some(all[0].0.id), "-5.00 EUR".to_owned()));
+    assert_eq!((note.display_number().as_str(), Some(note.id)), ("CRN-000002", less.credit_note));
+    assert!(lines(&all[1])[0].0.contains("correction of 2026-03-01"), "{:?}", lines(&all[1]));
+    assert_equal(&portal).await;
+    let more = correct(&portal, &input(&world, 10, "more")).await;
+    assert_eq!((more.outcome, more.cost_after.to_string()), (Outcome::NextInvoice, "39.00 EUR".into()));
+    assert_eq!(close_all(&portal, "2026-05-01T01:00:00Z").await, 1);
+    let all = invoices(&portal).await;
+    assert_eq!(all[2].0.total.to_string(), "32.00 EUR", "the fee of April, and ten calls of March");
+    assert_equal(&portal).await;
+    // A credit note is given back by hand, and never past due.
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    invoice::mark_past_due(&mut tx, &Actor::system(), at("2026-04-20T00:00:00Z")).await.expect("a look");
+    let state = invoice::get(&mut tx, &Actor::system(), world.tenant, all[1].0.id).await.expect("the note").0.state;
+    assert_eq!(state, billing::InvoiceState::Finalized);
+    // What is taken back is not billed again, nor corrected.
+    invoice::void(&mut tx, &Actor::system(), world.tenant, all[0].0.id, "a mistake", portal.now()).await.expect("it is past due");
+    let refused = correction::preview(&mut tx, &Actor::system(), &input(&world, 5, "void"), portal.now()).await.expect_err("it is void");
+    assert_eq!(refused.kind, Kind::Conflict);
+}
+
+/// However usage of a period is split into what is in time and what is late, and corrected, all documents together bill what the whole costs.
+#[sqlx::test(migrations = "../migrations")]
+async fn in_time_and_late_cost_what_the_whole_would_have(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    let mut seed = 0_u8;
+    getrandom::fill(std::slice::from_mut(&mut seed)).expect("randomness");
+    println!("seed {seed}");
+    let mut state = u64::from(seed) + 1;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut calls = 1 + random(150);
+    ship(&portal, vec![march(&world, &portal, calls)]).await;
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    let mut months = 1_u64;
+    for month in ["2026-05-01T01:00:00Z", "2026-06-01T01:00:00Z", "2026-07-01T01:00:00Z"] {
+        let late = random(80);
+        if late > 0 {
+            ship(&portal, vec![march(&world, &portal, late)]).await;
+            calls += late;
+        }
+        let off = random(calls);
+        if off > 0 {
+            correct(&portal, &input(&world, -i64::try_from(off).expect("few"), month)).await;
+            calls -= off;
+        }
+        assert_eq!(close_all(&portal, month).await, 1);
+        months += 1;
+        let billed: rust_decimal::Decimal = invoices(&portal).await.iter().map(|(invoice, _)| invoice.total.amount()).sum();
+        let (first, rest) = (calls.min(100), calls.saturating_sub(100));
+        let cents = months * 3100 + first * 10 + rest * 5 + if rest > 0 { 100 } else { 0 };
+        assert_eq!(billed, rust_decimal::Decimal::new(i64::try_from(cents).expect("few"), 2), "{calls} calls after {months} months");
+        assert_equal(&portal).await;
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn reconciliation_names_an_invoice_that_was_changed(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    ship(&portal, vec![march(&world, &portal, 120)]).await;
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    let kinds = async || {
+        reconciliation::compare(&portal.app, &Actor::system(), portal.now()).await.expect("a pass");
+        let mut tx = portal.app.begin().await.expect("a transaction");
+        let found = reconciliation::differences(&mut tx, &Actor::system(), false, 200, 0).await.expect("differences");
+        found.iter().map(|difference| difference.kind).collect::<Vec<_>>()
+    };
+    let run = async |sql: &'static str| sqlx::query(sql).execute(&portal.app.pool).await.expect(sql);
+    run("UPDATE invoices SET subtotal = 40, total = 40").await;
+    assert_eq!(kinds().await, [reconciliation::Kind::InvoiceSum]);
+    run("UPDATE invoices SET subtotal = 43, total = 43").await;
+    assert_eq!(kinds().await, []);
+    // Fewer units billed than had been accepted in time, at the right price of these: what is billed is not what was used.
+    run("UPDATE invoice_lines SET amount = 7, detail = detail || '{\"quantity\": \"70\", \"total\": \"7.00\"}' WHERE meter_id IS NOT NULL")
+        .await;
+    run("UPDATE invoices SET subtotal = 38, total = 38").await;
+    assert_eq!(kinds().await, [reconciliation::Kind::InvoiceUnits]);
+    run(
+        "UPDATE invoice_lines SET amount = 9, detail = detail || '{\"quantity\": \"120\", \"total\": \"9.00\"}' WHERE meter_id IS NOT NULL",
+    )
+    .await;
+    run("UPDATE invoices SET subtotal = 40, total = 40").await;
+    assert_eq!(kinds().await, [reconciliation::Kind::InvoiceRate]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn operators_preview_and_make_corrections_and_the_tenant_sees_them(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    ship(&portal, vec![march(&world, &portal, 120)]).await;
+    portal.clock.set(at("2026-03-21T00:00:00Z"));
+    let (operator, ada) = (portal.operator("olga@example.com").await, portal.person("ada@example.com").await);
+    sqlx::query("INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, 'owner', now())")
+        .bind(world.tenant.uuid())
+        .bind(ada.id.uuid())
+        .execute(&portal.app.pool)
+        .await
+        .expect("a member");
+    let path = format!("/admin/tenants/{}/subscriptions/{}/corrections", world.tenant, world.subscription);
+    let mut browser = portal.browser(&operator).await;
+    let page = browser.get(&path).await.expect_status(200);
+    let key = page.field("idempotency_key").expect("a key");
+    let meter = world.meter.to_string();
+    let mut fields = vec![
+        ("period_start", MARCH),
+        ("meter", &meter),
+        ("units", "-50"),
+        ("reason", ""),
+        ("reference", "mail of 3 March"),
+        ("idempotency_key", &key),
+    ];
+    browser.post(&path, &fields).await.expect_status(422);
+    fields[3] = ("reason", "Counted twice");
+    let preview = browser.post(&path, &fields).await.expect_status(200);
+    for text in ["43.00", "38.00", "-5.00", "Make this correction"] {
+        assert!(preview.body.contains(text), "{text} in {}", preview.body);
+    }
+    let previewed = preview.field("previewed").expect("what was previewed");
+    let confirm = format!("{path}/confirm");
+    let mut unseen = fields.clone();
+    unseen.push(("previewed", "-4.00"));
+    browser.post(&confirm, &unseen).await.expect_status(409);
+    fields.push(("previewed", &previewed));
+    assert_eq!(browser.post(&confirm, &fields).await.location(), path);
+    let history = browser.get(&path).await.expect_status(200).body;
+    assert!(history.contains("Counted twice") && history.contains("olga"), "{history}");
+    let own = portal.browser(&ada).await.get(&format!("/subscriptions/{}", world.subscription)).await.expect_status(200).body;
+    assert!(own.contains("Counted twice") && own.contains("mail of 3 March") && !own.contains("olga"), "{own}");
+    // The same by REST.
+    let (token, own) = (portal.token(&operator, None).await, portal.token(&ada, Some(world.tenant)).await);
+    let body = |units: &str, key: &str| -> Option<Value> {
+        Some(
+            json!({"tenant": world.tenant, "subscription": world.subscription, "period_start": MARCH, "meter": world.meter, "units": units,
+            "reason": "A gift", "reference": "ticket 9", "idempotency_key": key}),
+        )
+    };
+    let effect = portal.rest("POST", "/api/v1/corrections/preview", &token, body("-10", "r")).await.expect_status(200).json();
+    assert_eq!((effect["units_after"].as_str(), effect["outcome"].as_str()), (Some("60"), Some("open_period")), "{effect}");
+    portal.rest("POST", "/api/v1/corrections", &token, body("many", "r")).await.expect_status(422);
+    let made = portal.rest("POST", "/api/v1/corrections", &token, body("-10", "r")).await.expect_status(201).json();
+    let again = portal.rest("POST", "/api/v1/corrections", &token, body("-10", "r")).await.expect_status(201).json();
+    assert_eq!(made, again);
+    portal.rest("POST", "/api/v1/corrections", &own, body("-10", "s")).await.expect_status(403);
+    let list = portal
+        .rest("GET", &format!("/api/v1/subscriptions/{}/corrections", world.subscription), &own, None)
+        .await
+        .expect_status(200)
+        .json();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2), "{list}");
+    let logged: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_log WHERE action = 'usage.corrected'")
+        .fetch_one(&portal.app.pool)
+        .await
+        .expect("it");
+    assert_eq!(logged, 2);
+}
