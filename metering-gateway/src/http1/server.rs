@@ -37,13 +37,6 @@ enum Next {
     Over(&'static str),
 }
 
-/// The word of the core to a connection, without a look at anything shared while calls flow.
-struct Orders<L> {
-    /// Listens to [`Notice`] and never ends.
-    listening: L,
-    has_listened: bool,
-}
-
 /// One caller's connection.
 struct Connection<'a> {
     core: &'a Rc<Core>,
@@ -63,13 +56,15 @@ pub async fn serve(core: &Rc<Core>, peer: &Rc<Peer>, wire: &Rc<Wire>, notice: No
     let told = std::cell::Cell::new(None);
     let calm = notice.calm();
     let mut notice = notice;
+    // Listens to the core's word and never ends.
     let listening = async {
         loop {
             let order = notice.next().await;
             told.set(Some(order));
         }
     };
-    let mut orders = Orders { listening: pin!(listening), has_listened: false };
+    let mut listening = pin!(listening);
+    let mut has_listened = false;
     let deadline = Instant::now() + core.shared.config.head_timeout;
     let timer = pin!(tokio::time::sleep_until(deadline));
     let mut connection =
@@ -77,9 +72,9 @@ pub async fn serve(core: &Rc<Core>, peer: &Rc<Peer>, wire: &Rc<Wire>, notice: No
     let mut serving = pin!(connection.run());
     let over = poll_fn(|cx| {
         // Between two phases of the core there is nothing to hear.
-        if !orders.has_listened || !calm.get() {
-            orders.has_listened = true;
-            let _: Poll<()> = orders.listening.as_mut().poll(cx);
+        if !has_listened || !calm.get() {
+            has_listened = true;
+            let _: Poll<()> = listening.as_mut().poll(cx);
         }
         if peer.poll_cut(cx) {
             return Poll::Ready("its caller does not read that its call was ended");

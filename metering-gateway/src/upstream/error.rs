@@ -40,11 +40,6 @@ impl UpstreamError {
         !matches!(self, Self::Unresolved(_) | Self::Overloaded)
     }
 
-    /// Whether nothing of the request can have been sent.
-    pub fn is_before_sending(&self) -> bool {
-        matches!(self, Self::Unresolved(_) | Self::Connect(_) | Self::ConnectTimeout(_) | Self::Overloaded)
-    }
-
     /// Whether the connection broke under the request, so that a request whose repetition does no harm may be sent again. What is slow, or answers
     /// with what is not HTTP, would do so again.
     pub fn is_broken_connection(&self) -> bool {
