@@ -21,6 +21,7 @@ use crate::{
     connection::{self, Connected},
     core::Core,
     drain::{self, Drain, HANDSHAKE_GRACE, IDLE_GRACE, Phase},
+    http1,
     listener::spread::{Handed, Part, Place, Spread},
     pipeline::meter::Stop,
 };
@@ -143,12 +144,14 @@ pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::R
     let mut doors = OpenDoors::new(doors)?;
     let drain = Drain::default();
     let timer = tokio::task::spawn_local(keep_time(core.clone()));
+    let departures = tokio::task::spawn_local(http1::departures::drive());
     let pool = core.pool.clone();
     let sharing = tokio::task::spawn_local(async move { pool.share().await });
     doors.accept(&core, &drain, stop.cancelled()).await;
     leave(&core, doors, &drain).await;
     timer.abort();
     sharing.abort();
+    departures.abort();
     core.pool.clear();
     if let Some(writer) = core.writer.borrow_mut().take() {
         writer.close(core.now().micros());

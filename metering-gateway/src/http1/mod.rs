@@ -7,11 +7,13 @@
 //! - [`wire`]: a byte stream with what was read and what is to be sent.
 //! - [`head`]: heads of requests and answers, read by `httparse`. What two parties could cut in two ways is refused.
 //! - [`decode`]: where a body ends. [`body`]: a body that is read from a wire.
+//! - [`departures`]: what a core has to send leaves together.
 //! - [`write`]: heads and bodies on their way out.
 //! - [`server`]: a caller's connection. An upstream's is [`crate::upstream::http1`].
 
 pub mod body;
 pub mod decode;
+pub mod departures;
 pub mod head;
 pub mod server;
 pub mod wire;

@@ -20,7 +20,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Error, decode::Decoder};
+use super::{Error, decode::Decoder, departures};
 use crate::guard::stream::PatientStream;
 
 /// How much is read at once.
@@ -96,6 +96,14 @@ pub(super) struct Inner {
     sent: usize,
     pub(super) tail: Bytes,
     pub(super) trail: &'static [u8],
+    /// Waits for the end of the turn.
+    departing: bool,
+    /// The system did not take all of it at the end of the turn: whoever waits for the peer sends the rest.
+    left_behind: bool,
+    /// It cannot be sent.
+    broken: Option<io::Error>,
+    /// Whoever is told of both.
+    sender: Option<Waker>,
     pub(super) inbound: Inbound,
     /// Gets the byte stream when the protocol is switched.
     pub(super) heir: Option<oneshot::Sender<Tunneled>>,
@@ -114,6 +122,10 @@ impl Wire {
             sent: 0,
             tail: Bytes::new(),
             trail: &[],
+            departing: false,
+            left_behind: false,
+            broken: None,
+            sender: None,
             inbound,
             heir: None,
         })))
@@ -179,9 +191,42 @@ impl Wire {
         self.0.borrow_mut().poll_flush(cx)
     }
 
-    /// Says that nothing more will be sent.
+    /// Has what is to be sent leave at the end of the core's turn. False where it must be sent at once.
+    pub(super) fn departs(self: &Rc<Self>, cx: &Context<'_>) -> bool {
+        let inner = &mut *self.0.borrow_mut();
+        let is_short = inner.tail.is_empty() && inner.trail.is_empty();
+        if !is_short || inner.left_behind || !matches!(inner.io.as_ref().map(PatientStream::get_ref), Some(Transport::Tcp(_))) {
+            return false;
+        }
+        if !inner.departing && !departures::join(self) {
+            return false;
+        }
+        inner.departing = true;
+        if !inner.sender.as_ref().is_some_and(|sender| sender.will_wake(cx.waker())) {
+            inner.sender = Some(cx.waker().clone());
+        }
+        true
+    }
+
+    /// The end of the core's turn.
+    pub(super) fn depart(&self) {
+        let inner = &mut *self.0.borrow_mut();
+        inner.departing = false;
+        match inner.poll_flush(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => return,
+            Poll::Ready(Err(error)) => inner.broken = Some(error),
+            Poll::Pending => inner.left_behind = true,
+        }
+        if let Some(sender) = inner.sender.take() {
+            sender.wake();
+        }
+    }
+
+    /// Says that nothing more will be sent, after what is to be sent.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0.borrow_mut().io {
+        let inner = &mut *self.0.borrow_mut();
+        ready!(inner.poll_flush(cx))?;
+        match &mut inner.io {
             Some(io) => Pin::new(io).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
@@ -220,12 +265,17 @@ impl Inner {
 
     /// Reads once. Ready when more is there, or the peer has gone.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         if self.in_a_row >= READS_IN_A_ROW {
             self.in_a_row = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if self.left_behind
+            && let Poll::Ready(sent) = self.poll_flush(cx)
+        {
+            (self.left_behind, self.broken) = (false, sent.err());
+        }
+        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let (read, eof) = (&mut self.read, &mut self.eof);
         let polled = SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
@@ -238,7 +288,14 @@ impl Inner {
             Poll::Ready(Ok(()))
         });
         self.in_a_row = if polled.is_ready() { self.in_a_row + 1 } else { 0 };
-        polled
+        match self.broken.take() {
+            // What the peer said before it closed the connection counts first.
+            Some(broken) if polled.is_pending() => Poll::Ready(Err(broken)),
+            broken => {
+                self.broken = broken;
+                polled
+            }
+        }
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

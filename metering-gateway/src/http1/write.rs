@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -50,6 +51,8 @@ pub enum WriteError<E> {
 pub struct Writer {
     framing: Framing,
     ended: bool,
+    /// Nothing hangs on when exactly it leaves.
+    departs: bool,
 }
 
 /// What a turn of taking frames came to.
@@ -64,18 +67,21 @@ enum Gathered<E> {
 }
 
 impl Writer {
-    /// A body that is delimited so.
-    pub fn new(framing: Framing) -> Self {
-        Self { framing, ended: framing == Framing::None }
+    /// A body that is delimited so. One that `departs` may leave at the end of the core's turn, once it is whole.
+    pub fn new(framing: Framing, departs: bool) -> Self {
+        Self { framing, ended: framing == Framing::None, departs }
     }
 
-    /// Sends what there is of the body, and of what waits on the wire. Ready when all of it has been sent.
-    pub fn poll<B>(&mut self, wire: &Wire, mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Result<(), WriteError<B::Error>>>
+    /// Sends what there is of the body, and of what waits on the wire. Ready when all of it has been sent, or will be at the end of the core's turn.
+    pub fn poll<B>(&mut self, wire: &Rc<Wire>, mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Result<(), WriteError<B::Error>>>
     where
         B: Body<Data = Bytes>,
     {
         loop {
             let gathered = self.gather(wire, body.as_mut(), cx);
+            if self.departs && matches!(gathered, Gathered::Ended) && wire.departs(cx) {
+                return Poll::Ready(Ok(()));
+            }
             ready!(wire.poll_flush(cx)).map_err(WriteError::Io)?;
             match gathered {
                 Gathered::More => (),
@@ -216,7 +222,8 @@ pub fn request<B: Body>(wire: &Wire, head: &Outgoing, body: &B) -> Writer {
         }
         out.extend_from_slice(b"\r\n");
     });
-    Writer::new(framing)
+    // The rest of a body may hold its answer up, and another protocol takes the connection over.
+    Writer::new(framing, framing == Framing::None && !head.switches)
 }
 
 fn has_body(method: &Method) -> bool {
@@ -287,7 +294,7 @@ pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, dat
         }
         out.extend_from_slice(b"\r\n");
     });
-    Writer::new(framing)
+    Writer::new(framing, asked.keep_alive && !is_switch)
 }
 
 fn put_status(out: &mut Vec<u8>, status: StatusCode, version: Version) {

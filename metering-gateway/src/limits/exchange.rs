@@ -3,6 +3,7 @@
 //! [`quota::Book`] decides what to ask for, give back and declare; here are the numbers, the messages and the clock. An exchange's number is on the disk
 //! before it is sent, so that a number is never used for two exchanges of one journal. An exchange whose answer was lost is sent again under its number,
 //! with the same body, and gets the same answer; its lease is timed from the first sending, because the ledger counts from when it first heard of it.
+//! Numbers are taken from the disk in blocks: what is left of a block when the process ends is never used.
 
 use std::{
     collections::HashMap,
@@ -32,6 +33,10 @@ use crate::{
 
 /// How often all leases are looked at, beside when a call wants something.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long quotas that are running low wait for others, so that many share an exchange. A call that waits for one does not.
+const GATHER: Duration = Duration::from_millis(10);
+/// How many numbers are taken at once.
+const BLOCK: u64 = 1_000;
 /// A cell whose period ended so long ago is forgotten once all its calls have ended.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How many numbers are passed over when the portal knows a higher one than the gateway.
@@ -46,6 +51,8 @@ pub struct LeaseExchanger {
     portal: Portal,
     number_path: PathBuf,
     exchange: u64,
+    /// The last number that is taken.
+    taken: u64,
     books: HashMap<QuotaSlot, Book>,
     epoch: EpochWatch<Uuid>,
     /// The epoch under which everything has been declared.
@@ -82,6 +89,7 @@ impl LeaseExchanger {
             portal,
             number_path,
             exchange: last,
+            taken: last,
             books: HashMap::new(),
             epoch: EpochWatch::default(),
             declared_under: None,
@@ -95,7 +103,7 @@ impl LeaseExchanger {
     /// A run takes one of the journal's numbers, which is on the disk before anything is recorded under it.
     fn begin_run(&mut self, number: u64) -> io::Result<()> {
         self.exchange = number;
-        self.write_number()?;
+        self.take_numbers()?;
         self.shared.quotas.run.store(number, Ordering::Release);
         Ok(())
     }
@@ -107,8 +115,12 @@ impl LeaseExchanger {
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.shared.quotas.wake.notified() => self.shared.quotas.take_queue(),
-                _ = look.tick() => self.shared.quotas.all(),
+                () = self.asked() => self.shared.quotas.take_queue(),
+                _ = look.tick() => {
+                    // Who has asked is among all.
+                    self.shared.quotas.take_queue();
+                    self.shared.quotas.all()
+                }
             };
             self.hear_epoch();
             let plan = self.plan(asked, false);
@@ -129,6 +141,14 @@ impl LeaseExchanger {
         if tokio::time::timeout(give_back_within, finish).await.is_err() {
             tracing::warn!("leases could not be given back in time; they count as spent until this journal's next start");
         }
+    }
+
+    /// Waits until quotas want something, and for others that are about to.
+    async fn asked(&self) {
+        let quotas = &self.shared.quotas;
+        quotas.wake.notified().await;
+        // In time or not, what has asked by then is looked at.
+        let _ = tokio::time::timeout(GATHER, quotas.hurry.notified()).await;
     }
 
     fn hear_epoch(&mut self) {
@@ -195,7 +215,7 @@ impl LeaseExchanger {
             self.declared_under = self.epoch.declared();
         }
         self.exchange += 1;
-        if let Err(error) = self.write_number() {
+        if let Err(error) = self.take_numbers() {
             tracing::error!(%error, "no leases are taken because the exchange could not be numbered");
             return self.give_up(&planned);
         }
@@ -289,10 +309,17 @@ impl LeaseExchanger {
         cell.hear(planned.plan.word(&received), (grant.lasts_ms > 0).then_some(figures), now_ns);
     }
 
-    fn write_number(&self) -> io::Result<()> {
+    /// Makes sure that the present number is taken.
+    fn take_numbers(&mut self) -> io::Result<()> {
+        if self.exchange <= self.taken {
+            return Ok(());
+        }
+        let taken = self.exchange.saturating_add(BLOCK - 1);
         let beside = self.number_path.with_extension("new");
-        fs::write(&beside, self.exchange.to_string())?;
-        fs::rename(&beside, &self.number_path)
+        fs::write(&beside, taken.to_string())?;
+        fs::rename(&beside, &self.number_path)?;
+        self.taken = taken;
+        Ok(())
     }
 }
 

@@ -240,6 +240,8 @@ pub struct Quotas {
     queue: Mutex<Vec<Arc<QuotaCell>>>,
     /// Wakes the task that exchanges.
     pub wake: Notify,
+    /// Tells it that calls wait for its exchange.
+    pub hurry: Notify,
     /// The ledger's epoch as last heard, whoever heard it.
     pub epoch: watch::Sender<Option<Uuid>>,
     /// The number of this start of the process among the journal's exchanges; zero before it is known.
@@ -258,7 +260,7 @@ impl Quotas {
         let cell = self.cells.lock().unwrap_or_else(PoisonError::into_inner).get(slot).cloned();
         if let Some(cell) = cell.filter(|cell| cell.lease.load().is_some()) {
             cell.recalled.store(true, Ordering::Release);
-            self.ask(&cell);
+            self.ask_now(&cell);
         }
     }
 
@@ -279,7 +281,13 @@ impl Quotas {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner).remove(slot);
     }
 
-    /// Asks for an exchange. Many calls that ask at once make one.
+    /// Asks for an exchange at once, because somebody waits for it.
+    pub fn ask_now(&self, cell: &Arc<QuotaCell>) {
+        self.ask(cell);
+        self.hurry.notify_one();
+    }
+
+    /// Asks for an exchange soon. Many calls that ask make one.
     pub fn ask(&self, cell: &Arc<QuotaCell>) {
         if !cell.queued.swap(true, Ordering::AcqRel) {
             self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(cell.clone());

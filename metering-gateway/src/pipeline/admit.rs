@@ -196,7 +196,7 @@ async fn wait_for_ledger(core: &Core, quotas: &PeriodQuotas, short: &[usize], de
     for place in short {
         let HardQuota { cell, reserve, .. } = &quotas.hard[*place];
         cell.need(*reserve, core.shared.monotonic_ns());
-        core.shared.quotas.ask(cell);
+        core.shared.quotas.ask_now(cell);
     }
     let heard = tokio::time::timeout_at(deadline, answered.changed()).await;
     match (heard, first.cell.word()) {

@@ -118,7 +118,7 @@ impl Http1 {
 
 /// A request under way.
 struct Sending<'a> {
-    wire: &'a Wire,
+    wire: &'a Rc<Wire>,
     writer: Option<(Writer, RequestBody)>,
     /// The upstream takes no more of the request. It may have answered before.
     broken: Option<Error>,

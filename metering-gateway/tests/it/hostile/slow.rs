@@ -142,3 +142,42 @@ async fn a_connection_that_rests_is_closed() {
     becomes(&stage, "connections", |open| open == 0).await;
     stage.gateway.stop().await;
 }
+
+#[tokio::test]
+async fn short_answers_that_are_read_late_are_all_there_in_their_order() {
+    // Each answer is short enough to leave at the end of a turn; together they are more than the buffers on their way hold.
+    const CALLS: usize = 30_000;
+    let (stage, _upstream) = calm_stage(|config| config.read_timeout = SOON).await;
+    let raw = Raw::connect(&stage).await;
+    let (mut reading, mut writing) = raw.0.into_split();
+    let much = "x".repeat(1_000);
+    let sending = tokio::spawn(async move {
+        for number in 0..CALLS {
+            // Without a key the gateway answers by itself.
+            let request = format!("GET /weather/v1/echo HTTP/1.1\r\nhost: g\r\nx-request-id: n{number}\r\nx-much: {much}\r\n\r\n");
+            writing.write_all(request.as_bytes()).await.expect("the connection holds");
+        }
+        writing
+    });
+    // Long enough for everything to stand still.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!sending.is_finished(), "the gateway took all requests though nobody read its answers");
+    let (mut read, mut next, mut piece) = (Vec::new(), 0, vec![0; 256 * 1024]);
+    while next < CALLS {
+        let length = timeout(SOON, reading.read(&mut piece)).await.expect("answers go on").expect("the connection holds");
+        assert!(length > 0, "the connection was closed after {next} answers");
+        read.extend_from_slice(&piece[..length]);
+        let text = String::from_utf8_lossy(&read).into_owned();
+        let whole = text.rfind("x-request-id: n").unwrap_or(0);
+        for id in text[..whole].split("x-request-id: n").skip(1) {
+            assert_eq!(id.split("\r\n").next(), Some(next.to_string().as_str()));
+            next += 1;
+        }
+        read.drain(..whole);
+        if next + 1 == CALLS && text[whole..].ends_with('}') {
+            next += 1;
+        }
+    }
+    sending.await.expect("all requests were sent");
+    stage.gateway.stop().await;
+}

@@ -1,0 +1,141 @@
+//! What a core has to send leaves together, at the end of its turn.
+//!
+//! A core wakes up with what has come on many connections at once. Were each message sent when it is written, its receiver would be woken for this one
+//! message, read it and sleep again before the next is there, and the core would change between its own work and the system's with every call: waking
+//! sleepers was a third of the cost of sending. So what is whole and short waits until the tasks that had work have done it, which takes no longer than
+//! their work does, and then leaves in one go. What is long, streams, or is the last of its connection is sent at once, and so is everything where no
+//! core is there to end its turn.
+
+use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, task::Waker};
+
+use super::Wire;
+
+thread_local! {
+    static DEPARTURES: RefCell<Departures> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Departures {
+    waiting: Vec<Rc<Wire>>,
+    /// Whoever sends at the end of the turn.
+    driver: Option<Waker>,
+}
+
+/// Has a wire sent at the end of the turn. False: nobody would do that.
+pub(super) fn join(wire: &Rc<Wire>) -> bool {
+    DEPARTURES.with_borrow_mut(|departures| {
+        let Some(driver) = &departures.driver else { return false };
+        if departures.waiting.is_empty() {
+            // The task is put behind those that have work now.
+            driver.wake_by_ref();
+        }
+        departures.waiting.push(wire.clone());
+        true
+    })
+}
+
+/// Sends what waits at the end of each turn, without an end. One for each core.
+pub async fn drive() {
+    let _gone = Gone;
+    // What one turn sends is bounded by its connections. A system that takes no more of one says so, which has nothing to do with the runtime's budget.
+    tokio::task::coop::unconstrained(poll_fn(|cx| {
+        let mut leaving = DEPARTURES.with_borrow_mut(|departures| {
+            if !departures.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+                departures.driver = Some(cx.waker().clone());
+            }
+            std::mem::take(&mut departures.waiting)
+        });
+        leaving.drain(..).for_each(|wire| wire.depart());
+        DEPARTURES.with_borrow_mut(|departures| {
+            if departures.waiting.is_empty() {
+                departures.waiting = leaving;
+            }
+        });
+        Poll::<()>::Pending
+    }))
+    .await;
+}
+
+struct Gone;
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let left = DEPARTURES.take();
+        left.waiting.into_iter().for_each(|wire| wire.depart());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, io, time::Duration};
+
+    use bytes::BytesMut;
+    use tokio::{
+        io::AsyncReadExt as _,
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::http1::Transport;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A wire whose peer has left so many bytes unread that the system takes no more, and the peer.
+    async fn full(patience: Option<Duration>) -> (Rc<Wire>, TcpStream, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("a connection");
+        stream.writable().await.expect("an open connection");
+        let mut filled = 0;
+        // What is on its way makes room once more.
+        for _ in 0..3 {
+            while let Ok(more) = stream.try_write(&[b'x'; 64 * 1024]) {
+                filled += more;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        (Wire::new(Transport::Tcp(stream), BytesMut::new(), patience), peer.expect("a connection"), filled)
+    }
+
+    /// Has an answer leave, then waits for the next request, as a connection does.
+    async fn answer_and_wait(wire: &Rc<Wire>) -> io::Result<()> {
+        tokio::task::yield_now().await;
+        wire.with(|inner| inner.out().extend_from_slice(b"answer"));
+        assert!(poll_fn(|cx| Poll::Ready(wire.departs(cx))).await, "somebody sends at the end of the turn");
+        poll_fn(|cx| wire.poll_more(cx)).await
+    }
+
+    /// Runs tasks of their own beside whoever sends at the end of the turn.
+    async fn on_a_core<T: 'static>(task: impl Future<Output = T> + 'static) -> T {
+        let core = tokio::task::LocalSet::new();
+        core.spawn_local(drive());
+        let task = core.spawn_local(task);
+        core.run_until(async { timeout(SOON, task).await.expect("it takes a moment").expect("no panic") }).await
+    }
+
+    #[tokio::test]
+    async fn what_the_system_does_not_take_is_sent_when_it_does() {
+        let (wire, mut peer, filled) = full(None).await;
+        let reading = tokio::spawn(async move {
+            // The answer finds no room at first.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let mut read = vec![0; filled + b"answer".len()];
+            peer.read_exact(&mut read).await.expect("everything comes");
+            drop(peer);
+            read
+        });
+        let waits = wire.clone();
+        let waited = on_a_core(async move { answer_and_wait(&waits).await }).await;
+        assert!(reading.await.expect("no panic").ends_with(b"xanswer"));
+        assert!(waited.is_ok() && wire.with(|inner| inner.eof), "it waited until the peer had gone");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_that_its_peer_does_not_read() {
+        let (wire, _peer, _) = full(Some(Duration::from_millis(100))).await;
+        let waited = on_a_core(async move { answer_and_wait(&wire).await }).await;
+        assert_eq!(waited.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+    }
+}
