@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -99,6 +99,7 @@ struct Counts {
 struct Load {
     shape: Shape,
     folded: Vec<(Vec<UsageRow>, Vec<LatencyRow>)>,
+    written: Vec<Mutex<Option<Written>>>,
     url: String,
     client: reqwest::Client,
     counts: Counts,
@@ -115,9 +116,10 @@ pub async fn run(folder: &Path, shape: Shape, duration: Duration) -> anyhow::Res
     tenants.write(&stand.pool, shape.gateways).await?;
     let portal = stand.portal("portal")?;
     let folded = (0..FOLDED).map(|number| fold(&tenants, shape.rows, 1 + number as u64)).collect();
+    let written = (0..FOLDED).map(|_| Mutex::default()).collect();
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(120)).build()?;
     let url = format!("http://{}/control/v1/usage", portal.address);
-    let load = Arc::new(Load { shape, folded, url, client, counts: Counts::default(), stop: AtomicBool::new(false) });
+    let load = Arc::new(Load { shape, folded, written, url, client, counts: Counts::default(), stop: AtomicBool::new(false) });
     let senders: Vec<_> = (0..shape.gateways)
         .flat_map(|gateway| (0..shape.streams).map(move |stream| (gateway, stream)))
         .map(|(gateway, stream)| tokio::spawn(send_stream(load.clone(), gateway, stream)))
@@ -178,20 +180,35 @@ fn fold(tenants: &Tenants, rows: usize, seed: u64) -> (Vec<UsageRow>, Vec<Latenc
     (sums.into_iter().map(row).collect(), latency.into_iter().map(histogram).collect())
 }
 
+/// The end of a batch's JSON if it has no rows.
+const WITHOUT_ROWS: &str = "\"rows\":[],\"latency\":[]}";
+
+/// A folded batch's rows and histograms in one minute as JSON: writing them anew for each segment would take as long as the portal takes to read them.
+#[derive(Debug, Clone)]
+struct Written {
+    minute: Timestamp,
+    json: bytes::Bytes,
+}
+
 /// A segment's batch, as a gateway would send it now.
-fn batch(load: &Load, gateway: usize, stream: usize, seq: u64, first_receipt: u64) -> UsageBatch {
-    let (rows, latency) = &load.folded[(gateway * 31 + stream * 7 + seq as usize) % load.folded.len()];
-    let now = SystemClock.now();
-    let minute = now.floor_minute();
+struct Segment {
+    body: bytes::Bytes,
+    rows: u64,
+    latency_rows: u64,
+    calls: u64,
+}
+
+fn segment(load: &Load, gateway: usize, stream: usize, seq: u64, first_receipt: u64) -> anyhow::Result<Segment> {
+    let at = (gateway * 31 + stream * 7 + seq as usize) % load.folded.len();
+    let (rows, latency) = &load.folded[at];
     let digest = |seq: u64| KeyDigest(Sha256::digest(format!("{gateway} {stream} {seq}")).into());
     let calls: u64 = rows.iter().map(|row| row.count).sum();
-    let at_this_minute = |row: &UsageRow| UsageRow { key: RowKey { minute, ..row.key.clone() }, last_at: now, ..row.clone() };
-    UsageBatch {
+    let batch = UsageBatch {
         format: FORMAT,
         fold_version: FOLD_VERSION,
         segment: SegmentRef {
             journal_id: journal_id(gateway),
-            stream: u16::try_from(stream).unwrap_or(u16::MAX),
+            stream: u16::try_from(stream)?,
             seq,
             segment_digest: digest(seq),
             prev_digest: seq.checked_sub(1).map_or(KeyDigest([0; 32]), digest),
@@ -199,10 +216,33 @@ fn batch(load: &Load, gateway: usize, stream: usize, seq: u64, first_receipt: u6
         next_receipt: first_receipt + calls,
         final_receipts: vec![(first_receipt, first_receipt + calls - 1)],
         records: calls,
-        rows: rows.iter().map(at_this_minute).collect(),
-        latency: latency.iter().map(|row| LatencyRow { minute, ..row.clone() }).collect(),
+        rows: Vec::new(),
+        latency: Vec::new(),
         run: None,
+    };
+    let head = serde_json::to_string(&batch)?;
+    let head = head.strip_suffix(WITHOUT_ROWS).context("a batch ends with its rows")?;
+    let tail = written(load, at)?;
+    let mut body = Vec::with_capacity(head.len() + tail.len());
+    body.extend_from_slice(head.as_bytes());
+    body.extend_from_slice(&tail);
+    Ok(Segment { body: body.into(), rows: rows.len() as u64, latency_rows: latency.len() as u64, calls })
+}
+
+fn written(load: &Load, at: usize) -> anyhow::Result<bytes::Bytes> {
+    let now = SystemClock.now();
+    let minute = now.floor_minute();
+    let kept = load.written[at].lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(kept) = kept.filter(|kept| kept.minute == minute) {
+        return Ok(kept.json);
     }
+    let (rows, latency) = &load.folded[at];
+    let rows: Vec<_> = rows.iter().map(|row| UsageRow { key: RowKey { minute, ..row.key.clone() }, last_at: now, ..row.clone() }).collect();
+    let latency: Vec<_> = latency.iter().map(|row| LatencyRow { minute, ..row.clone() }).collect();
+    let json: bytes::Bytes =
+        format!("\"rows\":{},\"latency\":{}}}", serde_json::to_string(&rows)?, serde_json::to_string(&latency)?).into();
+    *load.written[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(Written { minute, json: json.clone() });
+    Ok(json)
 }
 
 /// Sends the segments of one stream, one after the other, and answers with the milliseconds that each took.
@@ -210,12 +250,11 @@ async fn send_stream(load: Arc<Load>, gateway: usize, stream: usize) -> anyhow::
     let credential = gateway_credential(gateway);
     let (mut seq, mut receipt, mut latencies) = (0, 1, Vec::new());
     while !load.stop.load(Relaxed) {
-        let batch = batch(&load, gateway, stream, seq, receipt);
-        let body = bytes::Bytes::from(serde_json::to_vec(&batch)?);
+        let segment = segment(&load, gateway, stream, seq, receipt)?;
         let started = Instant::now();
         loop {
             let request = load.client.post(&load.url).bearer_auth(credential.reveal()).header("content-type", "application/json");
-            let answer = request.body(body.clone()).send().await.context("the portal does not answer")?;
+            let answer = request.body(segment.body.clone()).send().await.context("the portal does not answer")?;
             if answer.status().is_success() {
                 let ack: BatchAck = answer.json().await?;
                 ensure!(ack.accepted_through == Some(seq), "segment {seq} was not the last one taken: {ack:?}");
@@ -226,10 +265,10 @@ async fn send_stream(load: Arc<Load>, gateway: usize, stream: usize) -> anyhow::
         }
         latencies.push(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         load.counts.batches.fetch_add(1, Relaxed);
-        load.counts.rows.fetch_add(batch.rows.len() as u64, Relaxed);
-        load.counts.latency_rows.fetch_add(batch.latency.len() as u64, Relaxed);
-        load.counts.calls.fetch_add(batch.records, Relaxed);
-        (seq, receipt) = (seq + 1, batch.next_receipt);
+        load.counts.rows.fetch_add(segment.rows, Relaxed);
+        load.counts.latency_rows.fetch_add(segment.latency_rows, Relaxed);
+        load.counts.calls.fetch_add(segment.calls, Relaxed);
+        (seq, receipt) = (seq + 1, receipt + segment.calls);
     }
     Ok(latencies)
 }

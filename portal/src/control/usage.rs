@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How many batches are unpacked and written at once in a process: each may be 64 MiB.
-const CONCURRENT_BATCHES: usize = 12;
+const CONCURRENT_BATCHES: usize = 16;
 /// How many of them are of one gateway, so that one with much to tell does not keep the others waiting.
 const CONCURRENT_BATCHES_OF_GATEWAY: usize = 4;
 /// How long a batch may wait for its turn; after that the gateway is asked to come again, and the journal keeps it.

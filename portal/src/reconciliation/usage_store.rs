@@ -7,6 +7,12 @@ use rust_decimal::Decimal;
 
 use crate::{db::Tx, error::Result};
 
+/// Finds rows by indexes until the transaction ends, wherever there is one.
+pub(super) async fn prefer_indexes(tx: &mut Tx) -> Result<()> {
+    sqlx::raw_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off").execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// Where the stretch of the next `limit` segments after `from` ends, in the order of their acceptance; `None` if fewer are left.
 pub(super) async fn end_of_stretch(tx: &mut Tx, from: Timestamp, limit: i64) -> Result<Option<Timestamp>> {
     Ok(sqlx::query_scalar!(
@@ -57,12 +63,20 @@ pub(super) async fn segment_rows(tx: &mut Tx, from: Timestamp, to: Timestamp) ->
     Ok(rows)
 }
 
-/// Subscriptions with usage that was accepted since, and from when to when that usage is.
+/// The most of the newest usage rows in which subscriptions are looked for.
+const NEWEST_ROWS: i64 = 500_000;
+
+/// Subscriptions with usage that was accepted since, and from when to when that usage is: of as many of the newest segments as hold so many rows.
 pub(super) async fn changed_since(tx: &mut Tx, since: Timestamp) -> Result<Vec<(NamespaceId, SubscriptionId, Timestamp, Timestamp)>> {
     let rows = sqlx::query!(
         r#"SELECT namespace_id, subscription_id, min(minute) AS "from!", max(minute) AS "to!" FROM usage_rows
-           WHERE accepted_at >= $1 GROUP BY namespace_id, subscription_id ORDER BY namespace_id, subscription_id"#,
-        since
+           WHERE accepted_at >= greatest($1, (
+               SELECT max(accepted_at) FROM (
+                   SELECT accepted_at, sum(rows) OVER (ORDER BY accepted_at DESC) AS newer FROM usage_segments WHERE accepted_at >= $1) s
+               WHERE newer > $2))
+           GROUP BY namespace_id, subscription_id ORDER BY namespace_id, subscription_id"#,
+        since,
+        NEWEST_ROWS
     )
     .fetch_all(&mut **tx)
     .await?;

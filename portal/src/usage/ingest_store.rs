@@ -8,7 +8,7 @@ use gateway_control::{
 use ids::{JournalId, Uuid};
 use serde_json::Value;
 
-use super::{copy::BinaryCopy, ingest::Unattributed, last_used::LastUsed};
+use super::{copy::BinaryCopy, ingest::Unattributed, last_used::LastUsed, latency::pack_rows};
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -183,7 +183,7 @@ pub(super) async fn insert_latency(tx: &mut Tx, rows: &[&LatencyRow]) -> Result<
     if rows.is_empty() {
         return Ok(());
     }
-    sqlx::query!("INSERT INTO usage_latency_pending (histograms) VALUES ($1)", serde_json::to_vec(rows)?).execute(&mut **tx).await?;
+    sqlx::query!("INSERT INTO usage_latency_pending (histograms) VALUES ($1)", pack_rows(rows)).execute(&mut **tx).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Histograms of latency, merged per subscription, route and hour, and per UTC day (SEMANTICS M5).
 //!
 //! A histogram is kept as bytes: for each bucket in rising order, the distance from the one before it and the count, both as LEB128. A new histogram
-//! is merged under the lock of the sums; what was merged is deleted from where it waited in the same transaction.
+//! is merged under a lock; what was merged is deleted from where it waited in the same transaction.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,9 @@ use crate::{
     db::Tx,
     error::{Error, Result},
 };
+
+/// The most segments' histograms that are merged at once.
+pub(super) const MERGED_AT_ONCE: usize = 500;
 
 const HOUR_SECONDS: i64 = 3600;
 const DAY_SECONDS: i64 = 86_400;
@@ -94,19 +97,89 @@ fn put(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
+/// The first byte of packed rows. JSON, which was kept before, begins with a bracket.
+const PACKED: u8 = 1;
+/// Of a packed row: it has the namespace and the subscription of the one before it.
+const SAME_SUBSCRIPTION: u8 = 1;
+
+/// The rows of accepted segments, as they are kept until they are merged: for each row whether it is of the subscription before it, else namespace and
+/// subscription; the route, the minute since the epoch, the length of the histogram and the histogram.
+pub(super) fn pack_rows(rows: &[&LatencyRow]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + rows.len() * 48);
+    bytes.push(PACKED);
+    let mut before = None;
+    for row in rows {
+        let subscription = (row.namespace, row.subscription);
+        let is_same = before.replace(subscription) == Some(subscription);
+        bytes.push(if is_same { SAME_SUBSCRIPTION } else { 0 });
+        if !is_same {
+            bytes.extend_from_slice(&row.namespace.bytes());
+            bytes.extend_from_slice(&row.subscription.bytes());
+        }
+        bytes.extend_from_slice(&row.route.bytes());
+        // Only minutes after the epoch are kept ([`super::check::is_plausible`]).
+        put(&mut bytes, row.minute.seconds().div_euclid(60).unsigned_abs());
+        let mut histogram = Histogram::default();
+        histogram.add(row.histogram.iter().copied());
+        let packed = histogram.pack();
+        put(&mut bytes, packed.len() as u64);
+        bytes.extend_from_slice(&packed);
+    }
+    bytes
+}
+
+/// Reads what [`pack_rows`] wrote.
+pub(super) fn unpack_rows(bytes: &[u8]) -> Result<Vec<LatencyRow>> {
+    let Some((&PACKED, mut rest)) = bytes.split_first() else { return Ok(serde_json::from_slice(bytes)?) };
+    let (mut rows, mut before) = (Vec::new(), None);
+    while !rest.is_empty() {
+        let row = unpack_row(&mut rest, before).ok_or_else(|| damaged(bytes))??;
+        before = Some((row.namespace, row.subscription));
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn unpack_row(rest: &mut &[u8], before: Option<(NamespaceId, SubscriptionId)>) -> Option<Result<LatencyRow>> {
+    let (flags, after) = rest.split_first()?;
+    *rest = after;
+    let (namespace, subscription) = if flags & SAME_SUBSCRIPTION != 0 {
+        before?
+    } else {
+        (NamespaceId::from_bytes(take_id(rest)?), SubscriptionId::from_bytes(take_id(rest)?))
+    };
+    let route = RouteId::from_bytes(take_id(rest)?);
+    let minute = Timestamp::from_seconds(i64::try_from(take(rest)?).ok()?.checked_mul(60)?);
+    let length = usize::try_from(take(rest)?).ok()?;
+    let (packed, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    let mut histogram = Histogram::default();
+    let read = histogram.add_packed(packed);
+    Some(read.map(|()| LatencyRow { namespace, subscription, route, minute, histogram: histogram.into_pairs() }))
+}
+
+fn take_id(rest: &mut &[u8]) -> Option<[u8; 16]> {
+    let (id, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*id)
+}
+
 type Merged = BTreeMap<LatencyKey, Histogram>;
 
-/// Merges what waits, or a part of it; answers how many pieces that were. Call under the lock of the sums.
+/// Merges what waits, or a part of it; answers how many pieces that were. Call under the lock of histograms.
 pub(super) async fn merge_pending(tx: &mut Tx) -> Result<usize> {
-    let pieces = store::take_pending(tx).await?;
+    let pieces = store::take_pending(tx, MERGED_AT_ONCE).await?;
     let before = store::take_unmerged(tx).await?;
     let (mut hours, mut days) = (Merged::new(), Merged::new());
+    let floor = |at: Timestamp, width: i64| Timestamp::from_seconds(at.seconds().div_euclid(width) * width);
     for row in pieces.iter().flatten().chain(&before) {
-        for (merged, width) in [(&mut hours, HOUR_SECONDS), (&mut days, DAY_SECONDS)] {
-            let bucket = Timestamp::from_seconds(row.minute.seconds().div_euclid(width) * width);
-            let key = LatencyKey { namespace: row.namespace, subscription: row.subscription, bucket, route: row.route };
-            merged.entry(key).or_default().add(row.histogram.iter().copied());
-        }
+        let bucket = floor(row.minute, HOUR_SECONDS);
+        let key = LatencyKey { namespace: row.namespace, subscription: row.subscription, bucket, route: row.route };
+        hours.entry(key).or_default().add(row.histogram.iter().copied());
+    }
+    for (key, histogram) in &hours {
+        let key = LatencyKey { bucket: floor(key.bucket, DAY_SECONDS), ..*key };
+        days.entry(key).or_default().add(histogram.0.iter().map(|(bucket, count)| (*bucket, *count)));
     }
     if !hours.is_empty() {
         store::merge_hours(tx, hours).await?;
@@ -168,6 +241,27 @@ mod tests {
             let mut two = Histogram::default();
             two.add_packed(&one.pack()).expect("it was packed here");
             prop_assert_eq!(two.into_pairs(), pairs.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn packed_rows_are_what_was_packed(
+            rows in prop::collection::vec((0_u8..3, 0_u8..3, 0_u8..3, 0_i64..100_000_000, prop::collection::btree_map(any::<u16>(), any::<u64>(), 0..5)), 0..20),
+            json in any::<bool>(),
+        ) {
+            let of = |(namespace, subscription, route, minute, histogram): &(u8, u8, u8, i64, BTreeMap<u16, u64>)| LatencyRow {
+                namespace: NamespaceId::from_bytes([*namespace; 16]),
+                subscription: SubscriptionId::from_bytes([*subscription; 16]),
+                route: RouteId::from_bytes([*route; 16]),
+                minute: Timestamp::from_seconds(minute * 60),
+                histogram: histogram.iter().map(|(bucket, count)| (*bucket, *count)).collect(),
+            };
+            let rows: Vec<LatencyRow> = rows.iter().map(of).collect();
+            let borrowed: Vec<&LatencyRow> = rows.iter().collect();
+            let bytes = if json { serde_json::to_vec(&rows).expect("json") } else { pack_rows(&borrowed) };
+            prop_assert_eq!(unpack_rows(&bytes).expect("it was packed here"), rows);
+            if !json && bytes.len() > 1 {
+                prop_assert!(unpack_rows(&bytes[..bytes.len() - 1]).is_err(), "what is cut off is no rows");
+            }
         }
 
         #[test]

@@ -5,27 +5,28 @@ use gateway_control::usage::LatencyRow;
 use ids::{ApiProductId, ApplicationId, NamespaceId, PlanId, RouteId, SubscriptionId, Uuid};
 
 use super::{
-    latency::{Cover, Histogram, LatencyKey, row},
+    latency::{Cover, Histogram, LatencyKey, row, unpack_rows},
     query::Query,
 };
-use crate::{db::Tx, error::Result};
+use crate::{
+    db::Tx,
+    error::{Error, Result},
+};
 
-/// The most segments whose histograms are merged at once.
-const MERGED_AT_ONCE: i64 = 500;
 /// The most rows of the release before that are merged at once.
 const UNMERGED_AT_ONCE: i64 = 20_000;
 /// How many histograms one statement writes.
 const CHUNK_ROWS: usize = 5000;
 
 /// Takes the oldest pieces out of those that wait.
-pub(super) async fn take_pending(tx: &mut Tx) -> Result<Vec<Vec<LatencyRow>>> {
+pub(super) async fn take_pending(tx: &mut Tx, at_most: usize) -> Result<Vec<Vec<LatencyRow>>> {
     let pieces = sqlx::query_scalar!(
         "DELETE FROM usage_latency_pending WHERE id IN (SELECT id FROM usage_latency_pending ORDER BY id LIMIT $1) RETURNING histograms",
-        MERGED_AT_ONCE
+        i64::try_from(at_most).map_err(Error::internal)?
     )
     .fetch_all(&mut **tx)
     .await?;
-    pieces.iter().map(|bytes| Ok(serde_json::from_slice(bytes)?)).collect()
+    pieces.iter().map(|bytes| unpack_rows(bytes)).collect()
 }
 
 /// Takes rows that portals of the release before have written.
@@ -42,7 +43,7 @@ pub(super) async fn take_unmerged(tx: &mut Tx) -> Result<Vec<LatencyRow>> {
         .collect()
 }
 
-/// The same statements for both widths of bucket. The lock of the sums is held, so that nobody else changes what is read here.
+/// The same statements for both widths of bucket. The lock of histograms is held, so that nobody else changes what is read here.
 macro_rules! merge {
     ($name:ident, $table:tt) => {
         pub(super) async fn $name(tx: &mut Tx, merged: impl IntoIterator<Item = (LatencyKey, Histogram)>) -> Result<()> {

@@ -1,16 +1,17 @@
 //! Batches that wait at the same time are taken in the same transaction.
 //!
-//! Whoever brings a batch puts it in a queue and waits for one of a few places to lead; with a place it takes all that is queued by then, which may or
-//! may not hold its own batch. While one transaction commits, the next group gathers: the higher the load, the larger the groups.
+//! Whoever brings a batch puts it in a queue and waits: for its answer, or to lead. A leader takes all that is queued by then, which may or may not hold
+//! its own batch. While nobody leads, the next one does; a second one joins as soon as there is enough for a group that is worth a transaction. So a lone
+//! batch never waits for others, and the higher the load, the larger the groups.
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use calendar::Timestamp;
 use gateway_control::usage::UsageBatch;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use super::ingest::{Accepted, Offered, accept, accept_all};
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 
 /// How many transactions take batches at once.
 const LEADERS: usize = 2;
+/// How many usage rows must wait for another transaction to begin beside one.
+const ENOUGH_ROWS: usize = 24_000;
 /// The most usage rows of a group of several batches.
 const GROUP_ROWS: usize = 60_000;
 
@@ -33,16 +36,33 @@ struct Waiting {
     answer: oneshot::Sender<Result<Accepted>>,
 }
 
-/// The batches that wait in this process.
-#[derive(Debug)]
-pub struct Together {
-    queue: Mutex<VecDeque<Waiting>>,
-    leaders: Semaphore,
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// Usage rows of what waits.
+    rows: usize,
+    /// How many transactions take batches now.
+    leaders: usize,
 }
 
-impl Default for Together {
-    fn default() -> Self {
-        Self { queue: Mutex::default(), leaders: Semaphore::new(LEADERS) }
+/// The batches that wait in this process.
+#[derive(Debug, Default)]
+pub struct Together {
+    queue: Mutex<Queue>,
+    /// That a batch came, or a leader ended.
+    changed: Notify,
+}
+
+/// A place among the leaders, until it is dropped.
+struct Place {
+    app: App,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let this = &self.app.ingest_together;
+        this.queue().leaders -= 1;
+        this.changed.notify_waiters();
     }
 }
 
@@ -52,32 +72,59 @@ impl Together {
     /// # Errors
     /// Those of [`accept`].
     pub async fn accept(app: &App, gateway: Authenticated, batch: UsageBatch, now: Timestamp) -> Result<Accepted> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let this = &app.ingest_together;
-        this.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(Waiting { gateway, batch, now, answer });
-        // Every batch in the queue has somebody here who waits for a place, so that none is left behind.
-        let place = this.leaders.acquire().await.map_err(Error::internal)?;
-        let group = this.next_group();
-        if !group.is_empty() {
-            let app = app.clone();
-            // A task of its own: the others in the group do not depend on whether this gateway goes away.
-            tokio::spawn(async move { take(&app, group).await }).await.map_err(Error::internal)?;
+        this.push(Waiting { gateway, batch, now, answer });
+        loop {
+            let changed = this.changed.notified();
+            tokio::pin!(changed);
+            // From here on nothing that changes is missed.
+            changed.as_mut().enable();
+            if let Some(group) = this.queue().lead() {
+                let place = Place { app: app.clone() };
+                // A task of its own: the others in the group do not depend on whether this gateway goes away.
+                tokio::spawn(async move {
+                    take(&place.app, group).await;
+                });
+            }
+            tokio::select! {
+                accepted = &mut answered => return accepted.map_err(Error::internal)?,
+                () = changed => {}
+            }
         }
-        drop(place);
-        answered.await.map_err(Error::internal)?
     }
 
-    fn next_group(&self) -> Vec<Waiting> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, waiting: Waiting) {
+        let mut queue = self.queue();
+        queue.rows += waiting.batch.rows.len();
+        queue.waiting.push_back(waiting);
+        drop(queue);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Queue {
+    /// The next group, if there is one and a place to lead it, which is taken then. Whoever gets it must give the place back.
+    fn lead(&mut self) -> Option<Vec<Waiting>> {
+        let may_lead = self.leaders == 0 || (self.leaders < LEADERS && self.rows >= ENOUGH_ROWS);
+        if self.waiting.is_empty() || !may_lead {
+            return None;
+        }
         let (mut group, mut rows) = (Vec::new(), 0);
-        while let Some(next) = queue.front() {
+        while let Some(next) = self.waiting.front() {
             rows += next.batch.rows.len();
             if rows > GROUP_ROWS && !group.is_empty() {
                 break;
             }
-            group.extend(queue.pop_front());
+            self.rows -= next.batch.rows.len();
+            group.extend(self.waiting.pop_front());
         }
-        group
+        self.leaders += 1;
+        Some(group)
     }
 }
 

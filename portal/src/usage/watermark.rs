@@ -11,15 +11,18 @@ use std::time::Duration;
 use calendar::Timestamp;
 use tokio::time::Instant;
 
-use super::{latency, partitions, watermark_store as store};
+use super::{
+    latency, partitions,
+    watermark_store::{self as store, Lock},
+};
 use crate::{app::App, db::Tx, error::Result};
 
 /// How soon after a round the next one starts at the earliest: sums are as fresh as that while there is little to add.
 const PAUSE: Duration = Duration::from_millis(300);
-/// How soon histograms of latency are merged again; longer where a merge took longer than a twentieth of it.
+/// How soon histograms of latency are merged again. The longer a merge takes, the longer the pause: what waits longer is merged in larger pieces.
 const LATENCY_PAUSE: Duration = Duration::from_secs(1);
 /// The most usage rows that one round adds: it must end well within the time that a statement may take.
-const ROUND_ROWS: i64 = 1_000_000;
+const ROUND_ROWS: i64 = 2_000_000;
 /// Sums that are further behind than this are an alert.
 pub const LAG_ALERT_AFTER: Duration = Duration::from_secs(60);
 
@@ -37,7 +40,8 @@ pub struct Lag {
 /// Adds what is accepted and not in the sums yet, until nothing is, histograms of latency included; answers how many segments that were. Waits for
 /// whoever does the same.
 pub async fn catch_up(tx: &mut Tx, now: Timestamp) -> Result<u64> {
-    store::lock(tx).await?;
+    store::lock(tx, Lock::Sums).await?;
+    store::lock(tx, Lock::Histograms).await?;
     partitions::hold(tx).await?;
     let mut segments = 0;
     loop {
@@ -63,36 +67,52 @@ pub async fn lag(tx: &mut Tx) -> Result<Lag> {
 
 /// Keeps the sums up with what is accepted until the process stops. Any number of processes may run it.
 pub async fn run(app: App) {
-    let mut merge_at = Instant::now();
+    tokio::join!(keep_sums(&app), keep_histograms(&app));
+}
+
+async fn keep_sums(app: &App) {
     loop {
         let started = Instant::now();
-        let more_waits = match round(&app).await {
+        let more_waits = match round(app).await {
             Ok(rows) => rows > ROUND_ROWS / 2,
             Err(error) => {
                 tracing::warn!(?error, "accepted usage could not be added to the sums; trying again");
                 false
             }
         };
-        if merge_at <= started {
-            let started = Instant::now();
-            if let Err(error) = merge(&app).await {
-                tracing::warn!(?error, "histograms of latency could not be merged; trying again");
-            }
-            merge_at = Instant::now() + LATENCY_PAUSE.max(started.elapsed() * 20);
-        }
-        // A third of the time is left to those who ask and those who send, unless the sums fall behind.
-        let pause = if more_waits { Duration::ZERO } else { PAUSE.max(started.elapsed() / 2) };
-        tokio::select! {
-            () = app.shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+        // Half of the time is left to those who ask and those who send, unless the sums fall behind.
+        let pause = if more_waits { Duration::ZERO } else { PAUSE.max(started.elapsed()) };
+        if is_stopped_within(app, pause).await {
+            return;
         }
     }
+}
+
+async fn keep_histograms(app: &App) {
+    loop {
+        let started = Instant::now();
+        let more_waits = match merge(app).await {
+            Ok(pieces) => pieces >= latency::MERGED_AT_ONCE,
+            Err(error) => {
+                tracing::warn!(?error, "histograms of latency could not be merged; trying again");
+                false
+            }
+        };
+        let pause = if more_waits { Duration::ZERO } else { LATENCY_PAUSE.max(started.elapsed() * 8) };
+        if is_stopped_within(app, pause).await {
+            return;
+        }
+    }
+}
+
+async fn is_stopped_within(app: &App, pause: Duration) -> bool {
+    tokio::time::timeout(pause, app.shutdown.cancelled()).await.is_ok()
 }
 
 /// One round, if nobody else is at it; answers the number of rows.
 async fn round(app: &App) -> Result<i64> {
     let mut tx = app.begin().await?;
-    if !store::try_lock(&mut tx).await? {
+    if !store::try_lock(&mut tx, Lock::Sums).await? {
         return Ok(0);
     }
     partitions::hold(&mut tx).await?;
@@ -105,12 +125,13 @@ async fn round(app: &App) -> Result<i64> {
     Ok(pending.rows_to_add())
 }
 
-async fn merge(app: &App) -> Result<()> {
-    loop {
-        let mut tx = app.begin().await?;
-        if !store::try_lock(&mut tx).await? || latency::merge_pending(&mut tx).await? == 0 {
-            return Ok(());
-        }
-        tx.commit().await?;
+/// Merges histograms, if nobody else is at it; answers how many pieces that were.
+async fn merge(app: &App) -> Result<usize> {
+    let mut tx = app.begin().await?;
+    if !store::try_lock(&mut tx, Lock::Histograms).await? {
+        return Ok(0);
     }
+    let merged = latency::merge_pending(&mut tx).await?;
+    tx.commit().await?;
+    Ok(merged)
 }

@@ -6,25 +6,42 @@ use ids::Uuid;
 use super::watermark::Lag;
 use crate::{db::Tx, error::Result};
 
-/// The key of the advisory lock under which sums are added: "sums" in ASCII.
-const LOCK: i64 = 0x73_75_6d_73;
 /// The most segments that one round adds.
 const ROUND_SEGMENTS: i64 = 2000;
 
 /// Folding and sorting stay in memory: there is one such transaction at a time. Rows are found by their segments, whatever the server thinks of a table
-/// that has just grown by millions of rows.
-const FOLDING: &str =
-    "SET LOCAL work_mem = '128MB'; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+/// that has just grown by millions of rows; they are folded by hashing, which need not sort them all before it makes a tenth of them.
+const FOLDING: &str = "SET LOCAL work_mem = '128MB'; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
+    SET LOCAL enable_sort = off";
 
-/// Waits until nobody else adds; holds until the transaction ends.
-pub(super) async fn lock(tx: &mut Tx) -> Result<()> {
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK).execute(&mut **tx).await?;
+/// What one transaction at a time writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lock {
+    /// Both tables of sums, and the marks of segments.
+    Sums,
+    /// Merged histograms of latency.
+    Histograms,
+}
+
+impl Lock {
+    /// Its advisory lock: "sums" and "late" in ASCII.
+    const fn key(self) -> i64 {
+        match self {
+            Self::Sums => 0x73_75_6d_73,
+            Self::Histograms => 0x6c_61_74_65,
+        }
+    }
+}
+
+/// Waits until nobody else writes; holds until the transaction ends.
+pub(super) async fn lock(tx: &mut Tx, lock: Lock) -> Result<()> {
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", lock.key()).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Whether nobody else adds; if so, holds until the transaction ends.
-pub(super) async fn try_lock(tx: &mut Tx) -> Result<bool> {
-    Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "held!""#, LOCK).fetch_one(&mut **tx).await?)
+/// Whether nobody else writes; if so, holds until the transaction ends.
+pub(super) async fn try_lock(tx: &mut Tx, lock: Lock) -> Result<bool> {
+    Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "held!""#, lock.key()).fetch_one(&mut **tx).await?)
 }
 
 /// Segments that are to be added together.
