@@ -7,9 +7,9 @@ use rust_decimal::Decimal;
 
 use crate::{db::Tx, error::Result};
 
-/// Finds rows by indexes until the transaction ends, wherever there is one.
+/// Finds rows by indexes until the transaction ends, wherever there is one. What is avoided counts as very dear, for which statements would be compiled.
 pub(super) async fn prefer_indexes(tx: &mut Tx) -> Result<()> {
-    sqlx::raw_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off").execute(&mut **tx).await?;
+    sqlx::raw_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off").execute(&mut **tx).await?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ const ROUND_SEGMENTS: i64 = 2000;
 /// Folding and sorting stay in memory: there is one such transaction at a time. Rows are found by their segments, whatever the server thinks of a table
 /// that has just grown by millions of rows; they are folded by hashing, which need not sort them all before it makes a tenth of them.
 const FOLDING: &str = "SET LOCAL work_mem = '128MB'; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
-    SET LOCAL enable_sort = off";
+    SET LOCAL enable_sort = off; SET LOCAL jit = off";
 
 /// What one transaction at a time writes.
 #[derive(Debug, Clone, Copy)]
