@@ -5,7 +5,11 @@ WORKDIR /src
 COPY . .
 RUN npm ci --ignore-scripts --no-audit --no-fund && node portal/assets/build.mjs
 ENV SQLX_OFFLINE=true
-RUN cargo build --profile dist --locked --package portal --package metering-gateway --bins
+RUN cargo build --profile dist --locked --package portal --bins
+# The gateway is compiled for how it runs. `--build-arg TRAIN=no` leaves that out, for builds on an emulated machine.
+ARG TRAIN=yes
+RUN if [ "$TRAIN" = yes ]; then scripts/setup train && scripts/gateway-profiled; \
+    else cargo build --profile dist --locked --package metering-gateway --bins; fi
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \

@@ -38,7 +38,7 @@ bench: ## Criterion benches of the crates
 	cargo bench --workspace
 
 bench-peers: ## The gateway beside HAProxy, nginx, Envoy (if ENVOY names one) and a relay, and at scale; writes benches/README.md
-	scripts/setup bench && cargo build --profile dist --package metering-gateway --package loadtest --bins && $${CARGO_TARGET_DIR:-target}/dist/loadtest all
+	scripts/setup bench && scripts/gateway-profiled && $${CARGO_TARGET_DIR:-target}/dist/loadtest all
 
 soak: assets ## The tests with a hundred times the random cases
 	scripts/setup test && cargo build $(BINS) && PROPTEST_CASES=25600 $(WITH_POSTGRES) cargo nextest run --workspace --profile soak

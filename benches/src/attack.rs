@@ -64,10 +64,11 @@ impl Bench {
         let folder = self.folder.path();
         let upstream = peers::upstream(folder, &self.cores)?;
         let world = World { size: PEERS, upstream: upstream.address };
-        let others = Load::new(&self.subfolder("others")?, &world, &self.cores)?;
+        let [attackers, listeners] = self.cores.two_loads();
+        let others = Load::new(&self.subfolder("others")?, &world, &listeners)?;
         // The others use the first key, so the blast is of another namespace's keys.
         let blast =
-            Load::from_keys(&self.subfolder("blast")?, world.keys().skip(KEYS_PER_APPLICATION).take(KEYS_PER_APPLICATION), &self.cores)?;
+            Load::from_keys(&self.subfolder("blast")?, world.keys().skip(KEYS_PER_APPLICATION).take(KEYS_PER_APPLICATION), &attackers)?;
         let portal = MockPortal::start(world)?;
         let gateway = self.gateway("gateway", &portal, &[])?;
         let process = &gateway.process;
@@ -81,7 +82,10 @@ impl Bench {
         let cpu_alone = process.cpu() - before;
         let (rss, before) = (process.rss(), process.cpu());
         let (with_wrong_keys, wrong) = std::thread::scope(|scope| {
-            let attack = scope.spawn(|| wrong_keys(process.address, wave));
+            let attack = scope.spawn(|| {
+                attackers.keep_to_load()?;
+                wrong_keys(process.address, wave)
+            });
             let heard = listen();
             let spent = process.cpu() - before;
             let wrong = attack.join().map_err(|_| anyhow::anyhow!("the attack panicked"))?;
@@ -112,7 +116,10 @@ impl Bench {
 }
 
 /// Asks with keys that are well-formed and unknown, each another one, at the rate. Returns how many were answered in a second.
-fn wrong_keys(address: SocketAddr, duration: Duration) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// When one is answered with anything but 401, or the rate is not reached.
+pub fn wrong_keys(address: SocketAddr, duration: Duration) -> anyhow::Result<f64> {
     let count = WRONG_KEYS as usize * duration.as_secs() as usize;
     // Made before the clock runs: their digests cost more than asking.
     let keys: Arc<Vec<String>> =

@@ -11,6 +11,7 @@ mod relay;
 mod report;
 mod runs;
 mod scale;
+mod train;
 mod usage;
 mod world;
 
@@ -112,6 +113,8 @@ enum What {
         /// Where to carry bytes.
         upstream: SocketAddr,
     },
+    /// Gives the gateway beside this binary all kinds of work, then stops it: for profiles by which it is compiled.
+    Train,
     /// Starts the upstream and the gateway with its mock portal, says where, and waits: for profilers.
     Serve {
         /// API keys.
@@ -156,6 +159,7 @@ fn main() -> anyhow::Result<()> {
             report::write(&bench.results, Path::new("benches/README.md"))
         }
         What::Report { page } => report::write(&bench.results, &page),
+        What::Train => bench.train(),
         What::Serve { keys } => bench.serve(keys),
         What::Relay { .. } | What::Ingest { .. } | What::UsagePages { .. } | What::Backlog { .. } | What::ReportUsage { .. } => {
             unreachable!("handled above")

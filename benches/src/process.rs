@@ -47,6 +47,12 @@ impl Cores {
         Ok(sched_setaffinity(None, &set)?)
     }
 
+    /// The cores of the load in two parts, so that one load does not wait for the other; the same twice where there is only one.
+    pub fn two_loads(&self) -> [Self; 2] {
+        let (one, other) = self.load.split_at(self.load.len() / 2);
+        [if one.is_empty() { other } else { one }, other].map(|load| Self { load: load.to_vec(), ..self.clone() })
+    }
+
     /// The list of cores as `taskset` has it.
     pub fn list(cores: &[usize]) -> String {
         cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
@@ -125,6 +131,24 @@ impl Process {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// Asks it to stop and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not in time, or fails.
+    pub fn stop(&mut self, within: Duration) -> anyhow::Result<()> {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        let asked = Instant::now();
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{} ended with {status}:\n{}", self.name, fs::read_to_string(&self.log).unwrap_or_default()),
+                None if asked.elapsed() > within => bail!("{} does not stop", self.name),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     /// User and system time so far.

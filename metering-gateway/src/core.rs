@@ -13,7 +13,7 @@ use http::HeaderValue;
 use journal::StreamWriter;
 
 use crate::{
-    limits::places::Places,
+    limits::{places::Places, turns::Turns},
     metrics::CoreMetrics,
     observe::trace::TraceIds,
     pipeline::{grant::Grants, meter::OpenExchanges},
@@ -37,6 +37,8 @@ pub struct Core {
     pub exchanges: OpenExchanges,
     /// Places for open calls.
     pub places: Places,
+    /// Namespaces take turns.
+    pub turns: Turns,
     /// What keys may do on routes, as resolved before.
     pub grants: Grants,
     /// Ids of traces and spans.
@@ -62,6 +64,7 @@ impl Core {
             writer: RefCell::new(Some(writer)),
             pool: Pool::new(shared.upstreams.clone()),
             places,
+            turns: Turns::default(),
             shared,
             exchanges: OpenExchanges::default(),
             grants: Grants::default(),

@@ -144,6 +144,8 @@ pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::R
     let mut doors = OpenDoors::new(doors)?;
     let drain = Drain::default();
     let timer = tokio::task::spawn_local(keep_time(core.clone()));
+    let turns = core.clone();
+    let turns = tokio::task::spawn_local(async move { turns.turns.drive().await });
     let departures = tokio::task::spawn_local(http1::departures::drive());
     let pool = core.pool.clone();
     let sharing = tokio::task::spawn_local(async move { pool.share().await });
@@ -152,6 +154,7 @@ pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::R
     timer.abort();
     sharing.abort();
     departures.abort();
+    turns.abort();
     core.pool.clear();
     if let Some(writer) = core.writer.borrow_mut().take() {
         writer.close(core.now().micros());
@@ -229,6 +232,7 @@ async fn keep_time(core: Rc<Core>) {
         count = count.wrapping_add(1);
         let now = core.now();
         core.tell_date(now);
+        core.turns.tick();
         if let Some(writer) = core.writer.borrow_mut().as_mut() {
             writer.seal_if_due(now.micros());
         }

@@ -8,3 +8,4 @@ pub mod exchange;
 pub mod places;
 pub mod quota;
 pub mod rate;
+pub mod turns;

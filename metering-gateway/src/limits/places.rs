@@ -12,6 +12,7 @@ use std::{
 
 use ids::NamespaceId;
 
+use super::turns::NamespaceTurns;
 use crate::core::FastMap;
 
 /// So many namespaces are remembered at least before those without a grant are forgotten.
@@ -37,6 +38,14 @@ pub struct NamespaceCalls(Rc<Counts>);
 struct Counts {
     calls: Cell<usize>,
     connections: Cell<usize>,
+    turns: NamespaceTurns,
+}
+
+impl NamespaceCalls {
+    /// Its part of the core's turns.
+    pub fn turns(&self) -> &NamespaceTurns {
+        &self.0.turns
+    }
 }
 
 /// A connection's place among those of its namespace, given back when it is dropped.

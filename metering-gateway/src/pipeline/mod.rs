@@ -138,6 +138,7 @@ async fn stages<'a>(
     }
     // Before anything is waited for: who waits takes a place too.
     let place = core.places.take(&grant.calls).ok_or(Failure::Overloaded)?;
+    core.turns.begin(grant.calls.turns()).await;
     let permit = admit::admit(core, grant.clone(), place, now).await?;
     let is_grpc = grpc::is_call(request);
     let deadline = if is_grpc { grpc::deadline(request.headers()) } else { None };
