@@ -65,7 +65,8 @@ pub struct Page {
 /// # Errors
 /// When something does not start or a page is not what it should be.
 pub async fn run(folder: &Path, (rows, row_days): (u64, u32), requests: usize) -> anyhow::Result<Pages> {
-    let stand = Stand::start(folder).await?;
+    // The log of what is generated must not need more room than the tables.
+    let stand = Stand::start_with(folder, &["max_wal_size=2GB"]).await?;
     let tenants = Tenants::new(10_000);
     let is_there: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT FROM users WHERE email = 'reader@tenant.example')").fetch_one(&stand.pool).await?;

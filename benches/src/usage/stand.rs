@@ -44,8 +44,16 @@ impl Stand {
     /// # Errors
     /// When something does not start.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same, with settings that go before the usual ones.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start_with(folder: &Path, settings: &[&str]) -> anyhow::Result<Self> {
         let data = DataDir::open(folder)?;
-        let postgres = Postgres::start_with(&data, &SETTINGS).await?;
+        let postgres = Postgres::start_with(&data, &[&SETTINGS[..], settings].concat()).await?;
         let url = postgres.url().to_owned();
         let migrate = Command::new(portal_binary()?).arg("migrate").env("DATABASE_URL", &url).status()?;
         ensure!(migrate.success(), "the migrations could not be applied");
