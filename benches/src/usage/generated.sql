@@ -1,5 +1,5 @@
 -- Ninety days of usage as it is after it was accepted, written straight into the tables: a hundred million rows by default ($ROWS), of tenants whose
--- sizes fall as 1/n. The rows themselves, which no page reads, are written for the last $DAYS days; the sums for all ninety. A key that is used in a quarter of an hour has a row in each of its minutes. Statements are separated by lines of dashes.
+-- sizes fall as 1/n. Sums stand in the order in which time brings them. The rows themselves, which no page reads, are written for the last $DAYS days; the sums for all ninety. A key that is used in a quarter of an hour has a row in each of its minutes. Statements are separated by lines of dashes.
 SET synchronous_commit = off
 --------
 SET maintenance_work_mem = '1GB'
@@ -40,13 +40,14 @@ FROM (
     CROSS JOIN (SELECT array_agg(id ORDER BY path) AS ids FROM routes) r
     CROSS JOIN LATERAL generate_series(1, greatest(1, ($ROWS / 15 / (SELECT sum(1.0 / n) FROM generated_tenants) / t.n)::integer))
 ) drawn
+ORDER BY bucket, tenant_id, subscription_id, route_id, api_key_id
 ON CONFLICT DO NOTHING
 --------
 INSERT INTO usage_rollup_day (namespace_id, subscription_id, plan_version_id, period_start, bucket, application_id, api_key_id, route_id, meter_id, status,
     mode, billable, count, sum, min, max, last, last_at)
 SELECT namespace_id, subscription_id, plan_version_id, period_start, date_bin('1 day', bucket, 'epoch'), application_id, api_key_id, route_id, meter_id,
     status, mode, billable, sum(count), sum(sum), 1, 1, 1, max(last_at)
-FROM usage_rollup_15m GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+FROM usage_rollup_15m GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 ORDER BY 5, 1, 2, 8, 7
 --------
 DROP INDEX usage_rows_subscription_idx, usage_rows_segment_idx
 --------

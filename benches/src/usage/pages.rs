@@ -107,13 +107,14 @@ pub async fn run(folder: &Path, (rows, row_days): (u64, u32), requests: usize) -
     for table in TABLES {
         let (heap, indexes) = table_bytes(&stand.pool, table).await?;
         let sql = format!(
-            "SELECT sum(reltuples)::bigint FROM pg_class WHERE oid IN (SELECT relid FROM pg_partition_tree('{table}') WHERE isleaf)"
+            "SELECT sum(greatest(reltuples, 0))::bigint FROM pg_class
+             WHERE oid IN (SELECT relid FROM pg_partition_tree('{table}') WHERE isleaf UNION SELECT '{table}'::regclass) AND relkind = 'r'"
         );
         let count = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&stand.pool).await?;
         tables.push((table.to_owned(), count, heap, indexes));
     }
     let summed_rows = sqlx::query_scalar("SELECT 15 * count(*) FROM usage_rollup_15m").fetch_one(&stand.pool).await?;
-    let rows = sqlx::query_scalar("SELECT sum(rows)::bigint FROM usage_segments").fetch_one(&stand.pool).await?;
+    let rows = sqlx::query_scalar("SELECT coalesce(sum(rows), 0)::bigint FROM usage_segments").fetch_one(&stand.pool).await?;
     drop(portal);
     stand.postgres.stop().await?;
     Ok(Pages { tenants: tenants.count(), summed_rows, rows, row_days, tables, requests, pages })

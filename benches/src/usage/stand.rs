@@ -131,7 +131,7 @@ pub fn portal_binary() -> anyhow::Result<PathBuf> {
 pub async fn table_bytes(pool: &PgPool, table: &str) -> anyhow::Result<(i64, i64)> {
     sqlx::query_as(
         "SELECT coalesce(sum(pg_table_size(relid)), 0)::bigint, coalesce(sum(pg_indexes_size(relid)), 0)::bigint
-         FROM pg_partition_tree($1::regclass) WHERE isleaf",
+         FROM (SELECT relid FROM pg_partition_tree($1::regclass) WHERE isleaf UNION SELECT $1::regclass) t",
     )
     .bind(table)
     .fetch_one(pool)

@@ -59,7 +59,10 @@ macro_rules! over_usage {
                 JOIN subscriptions s ON s.tenant_id = u.namespace_id AND s.id = u.subscription_id
                 WHERE $6 AND u.namespace_id = $1 AND u.bucket >= $2 AND u.bucket < $3
             ), usage AS (
-                SELECT c.*, date_trunc($4, c.bucket, $5) AS slot FROM chosen c
+                -- Where the sums' own buckets, or hours of UTC, are the slots, they need not be looked up in a time zone.
+                SELECT c.*, CASE WHEN $6 OR $4 = 'minute' THEN c.bucket WHEN $4 = 'hour' AND $5 = 'UTC' THEN date_bin('1 hour', c.bucket, 'epoch')
+                    ELSE date_trunc($4, c.bucket, $5) END AS slot
+                FROM chosen c
                 WHERE ($7::uuid IS NULL OR c.route_id IN (SELECT id FROM routes WHERE product_id = $7))
                   AND ($8::uuid IS NULL OR c.application_id = $8)
                   AND ($9::uuid IS NULL OR c.api_key_id = $9)
@@ -114,6 +117,24 @@ pub(super) async fn cells(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Cell>>
     let rows = over_usage!(
         tx,
         bounds,
+        r#"SELECT slot AS "slot!", route_id AS "route_id!", status AS "status!", sum(count)::bigint AS "calls!" FROM usage
+           GROUP BY slot, route_id, status, meter_id ORDER BY 1, 2, 3"#
+    )
+    .await?;
+    // With one meter the calls are its count. Only with several must their counts be held against each other, key by key.
+    if rows.windows(2).any(|pair| (pair[0].slot, pair[0].route_id, pair[0].status) == (pair[1].slot, pair[1].route_id, pair[1].status)) {
+        return cells_of_several_meters(tx, bounds).await;
+    }
+    Ok(rows
+        .into_iter()
+        .map(|row| Cell { slot: row.slot, route: RouteId::from_uuid(row.route_id), status: row.status, calls: row.calls })
+        .collect())
+}
+
+async fn cells_of_several_meters(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<Vec<Cell>> {
+    let rows = over_usage!(
+        tx,
+        bounds,
         r#"SELECT slot AS "slot!", route_id AS "route_id!", status AS "status!", sum(calls)::bigint AS "calls!" FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"#
     )
     .await?;
@@ -141,11 +162,15 @@ pub(super) async fn totals_by_meter(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<
         tx,
         bounds,
         r#"SELECT m.id, m.name, m.unit,
-              CASE m.aggregation WHEN 'count' THEN sum(u.count) WHEN 'max' THEN max(u.max)
-                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC))[1] ELSE sum(u.sum) END AS "units!",
-              coalesce(CASE m.aggregation WHEN 'count' THEN sum(u.count) FILTER (WHERE u.billable) WHEN 'max' THEN max(u.max) FILTER (WHERE u.billable)
-                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC) FILTER (WHERE u.billable))[1]
-                   ELSE sum(u.sum) FILTER (WHERE u.billable) END, 0) AS "billable!"
+              -- Each sum looks only at the meters that aggregate so.
+              CASE m.aggregation WHEN 'count' THEN sum(u.count) FILTER (WHERE m.aggregation = 'count')
+                   WHEN 'max' THEN max(u.max) FILTER (WHERE m.aggregation = 'max')
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC) FILTER (WHERE m.aggregation = 'latest'))[1]
+                   ELSE sum(u.sum) FILTER (WHERE m.aggregation NOT IN ('count', 'max', 'latest')) END AS "units!",
+              coalesce(CASE m.aggregation WHEN 'count' THEN sum(u.count) FILTER (WHERE m.aggregation = 'count' AND u.billable)
+                   WHEN 'max' THEN max(u.max) FILTER (WHERE m.aggregation = 'max' AND u.billable)
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC) FILTER (WHERE m.aggregation = 'latest' AND u.billable))[1]
+                   ELSE sum(u.sum) FILTER (WHERE m.aggregation NOT IN ('count', 'max', 'latest') AND u.billable) END, 0) AS "billable!"
            FROM usage u JOIN meters m ON m.id = u.meter_id GROUP BY m.id ORDER BY m.name"#
     )
     .await?;
