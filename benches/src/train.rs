@@ -52,7 +52,7 @@ async fn uploads(url: &str, keys: Vec<String>) -> anyhow::Result<()> {
         let (client, url) = (client.clone(), url.to_owned());
         uploaders.spawn(async move {
             for _ in 0..UPLOADS / UPLOADERS {
-                let answer = client.post(&url).header("x-api-key", &key).body(vec![b'u'; UPLOAD_BYTES]).send().await?;
+                let answer = client.get(&url).header("x-api-key", &key).body(vec![b'u'; UPLOAD_BYTES]).send().await?;
                 answer.error_for_status()?.bytes().await?;
             }
             anyhow::Ok(())
