@@ -162,9 +162,19 @@ async fn reserve_all(core: &Rc<Core>, grant: &Grant, quotas: &Rc<PeriodQuotas>, 
     }
 }
 
-/// Takes from all leases, or from none and names those that are short. All are looked at before any is touched, so that a call which one quota denies does
-/// not keep units of another from a call that could have them.
+/// Takes from all leases, or from none and names those that are short. Asks for more where little is left.
 fn take_leases(core: &Core, quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Vec<Reservation>, Vec<usize>> {
+    let taken = take_all_or_none(quotas, now_ns)?;
+    for HardQuota { cell, reserve, .. } in &quotas.hard {
+        if cell.is_low(now_ns, *reserve) {
+            core.shared.quotas.ask(cell);
+        }
+    }
+    Ok(taken)
+}
+
+/// All leases are looked at before any is touched, so that a call which one quota denies does not keep units of another from a call that could have them.
+fn take_all_or_none(quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Vec<Reservation>, Vec<usize>> {
     let hard = &quotas.hard;
     if hard.len() > 1 {
         let short: Vec<usize> = (0..hard.len()).filter(|place| !hard[*place].cell.covers(hard[*place].reserve, now_ns)).collect();
@@ -179,11 +189,6 @@ fn take_leases(core: &Core, quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Ve
             return Err(vec![place]);
         };
         taken.push(Reservation { lease: Some(lease), quotas: quotas.clone(), place, amount: *reserve });
-    }
-    for HardQuota { cell, reserve, .. } in hard {
-        if cell.is_low(now_ns, *reserve) {
-            core.shared.quotas.ask(cell);
-        }
     }
     Ok(taken)
 }
@@ -302,5 +307,43 @@ impl Reservation {
         cell.need(*reserve, now_ns);
         core.shared.quotas.ask(cell);
         rest > 0 || !cell.is_used_up(*reserve)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_control::lease::QuotaSlot;
+    use ids::{MeterId, NamespaceId, SubscriptionId, Uuid};
+    use quota::{Enforcement, QuotaLimit, WhenUnreachable};
+
+    use super::*;
+    use crate::limits::quota::Quotas;
+
+    /// One quota, counted by two of a route's meters: each finds that the lease covers it, and together they want more than it has. So do two calls on two
+    /// cores, of which one comes between what the other looked at and what it takes.
+    #[test]
+    fn what_was_taken_goes_back_when_the_rest_is_gone() {
+        let period = Period { from: Timestamp::from_seconds(0), to: Timestamp::from_seconds(3_600) };
+        let meter = MeterId::new();
+        let slot = QuotaSlot {
+            namespace: NamespaceId::from_uuid(Uuid::nil()),
+            subscription: SubscriptionId::new(),
+            meter,
+            period_start: period.from,
+        };
+        let cell = Quotas::default().get(slot, period.to, 10);
+        let lease = Arc::new(Lease::new(10, u64::MAX));
+        cell.lease.store(Some(lease.clone()));
+        let (enforcement, when_unreachable) = (Enforcement::Hard, WhenUnreachable::Deny);
+        let limit = QuotaLimit { meter, limit_microunits: 10, enforcement, when_unreachable };
+        let hard = |reserve| HardQuota { limit, name: String::new(), cell: cell.clone(), meter: 0, reserve };
+        let quotas = |reserves: [i64; 2]| Rc::new(PeriodQuotas { period, hard: reserves.map(hard).into() });
+        assert_eq!(take_all_or_none(&quotas([6, 6]), 0).map_err(|short| (short, lease.remaining())).err(), Some((vec![1], 10)));
+        let taken = take_all_or_none(&quotas([6, 4]), 0).expect("it has this much");
+        assert_eq!((taken.len(), lease.remaining()), (2, 0));
+        // Where the portal is away and one of the leases does not pay, none is touched either.
+        lease.give_back(6);
+        assert!(expose(&quotas([6, 1]), &[1], 0).is_none());
+        assert_eq!(lease.remaining(), 6);
     }
 }
