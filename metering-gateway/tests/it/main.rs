@@ -7,6 +7,7 @@ mod billable;
 mod drain;
 mod forwarding;
 mod hostile;
+mod lease_numbers;
 mod lifecycle;
 mod listener;
 mod metered;

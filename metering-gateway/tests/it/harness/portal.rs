@@ -66,6 +66,10 @@ struct Facts {
     /// What of it is out to a run of the gateway.
     out_to_runs: HashMap<(QuotaSlot, u64), i64>,
     last_exchange: Option<(LeaseExchange, LeaseGrants)>,
+    /// All exchanges that were answered, each once, in the order in which they came.
+    exchanges: Vec<LeaseExchange>,
+    /// Exchanges whose number was below the last.
+    conflicts: usize,
     elsewhere: i64,
     status: Option<GatewayStatus>,
     feeds: usize,
@@ -165,8 +169,14 @@ impl MockPortal {
         facts.ledger_epoch
     }
 
-    pub fn last_exchange(&self) -> Option<LeaseExchange> {
-        self.facts().last_exchange.as_ref().map(|(exchange, _)| exchange.clone())
+    /// The exchanges of leases that were answered, each once, in the order in which they came.
+    pub fn exchanges(&self) -> Vec<LeaseExchange> {
+        self.facts().exchanges.clone()
+    }
+
+    /// How many exchanges came under a number that was passed.
+    pub fn conflicts(&self) -> usize {
+        self.facts().conflicts
     }
 
     pub fn batches(&self) -> Vec<UsageBatch> {
@@ -325,6 +335,7 @@ async fn leases(State(shared): State<Arc<Shared>>, Json(exchange): Json<LeaseExc
             return Json(answer.clone()).into_response();
         }
         if exchange.exchange < last.exchange {
+            facts.conflicts += 1;
             return StatusCode::CONFLICT.into_response();
         }
     }
@@ -354,6 +365,7 @@ async fn leases(State(shared): State<Arc<Shared>>, Json(exchange): Json<LeaseExc
     });
     let grants = grants.collect();
     let answer = LeaseGrants { ledger_epoch: facts.ledger_epoch, exchange: exchange.exchange, grants };
+    facts.exchanges.push(exchange.clone());
     facts.last_exchange = Some((exchange, answer.clone()));
     Json(answer).into_response()
 }

@@ -66,6 +66,11 @@ impl GatewayProcess {
         kill_process(Pid::from_raw(id).expect("a process id"), Signal::TERM).expect("the signal is sent");
     }
 
+    /// Kills it, as a machine that loses its power does.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("killed");
+    }
+
     /// Waits for the end: the exit code, what was written to standard output, and the log.
     pub async fn ended(mut self, within: Duration) -> (Option<i32>, String, Vec<String>) {
         let mut out = String::new();
