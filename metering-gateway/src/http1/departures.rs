@@ -81,12 +81,17 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    /// A wire whose peer has left so many bytes unread that the system takes no more, and the peer.
-    async fn full(patience: Option<Duration>) -> (Rc<Wire>, TcpStream, usize) {
+    /// Both ends of a connection.
+    async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (stream, _) = accepted.expect("a connection");
+        (accepted.expect("a connection").0, peer.expect("a connection"))
+    }
+
+    /// A wire whose peer has left so many bytes unread that the system takes no more, and the peer.
+    async fn full(patience: Option<Duration>) -> (Rc<Wire>, TcpStream, usize) {
+        let (stream, peer) = pair().await;
         stream.writable().await.expect("an open connection");
         let mut filled = 0;
         // What is on its way makes room once more.
@@ -96,7 +101,7 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        (Wire::new(Transport::Tcp(stream), BytesMut::new(), patience), peer.expect("a connection"), filled)
+        (Wire::new(Transport::Tcp(stream), BytesMut::new(), patience), peer, filled)
     }
 
     /// Has an answer leave, then waits for the next request, as a connection does.
@@ -130,6 +135,44 @@ mod tests {
         let waited = on_a_core(async move { answer_and_wait(&waits).await }).await;
         assert!(reading.await.expect("no panic").ends_with(b"xanswer"));
         assert!(waited.is_ok() && wire.with(|inner| inner.eof), "it waited until the peer had gone");
+    }
+
+    #[tokio::test]
+    async fn behind_what_the_system_does_not_take_nothing_piles_up() {
+        let (wire, _peer, _) = full(None).await;
+        on_a_core(async move {
+            tokio::task::yield_now().await;
+            let departs = async || {
+                wire.with(|inner| inner.out().extend_from_slice(b"answer"));
+                poll_fn(|cx| Poll::Ready(wire.departs(cx))).await
+            };
+            assert!(departs().await, "somebody sends at the end of the turn");
+            // From then on whoever has more to send waits until it is taken.
+            while departs().await {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_its_core_ends_is_sent() {
+        let (stream, mut peer) = pair().await;
+        let wire = Wire::new(Transport::Tcp(stream), BytesMut::new(), None);
+        let core = tokio::task::LocalSet::new();
+        let driver = core.spawn_local(drive());
+        let ending = core.spawn_local(async move {
+            tokio::task::yield_now().await;
+            wire.with(|inner| inner.out().extend_from_slice(b"answer"));
+            assert!(poll_fn(|cx| Poll::Ready(wire.departs(cx))).await, "somebody sends at the end of the turn");
+            driver.abort();
+            assert!(driver.await.is_err_and(|error| error.is_cancelled()));
+            let mut read = [0; 6];
+            timeout(SOON, peer.read_exact(&mut read)).await.expect("it comes").expect("all of it");
+            assert!(!poll_fn(|cx| Poll::Ready(wire.departs(cx))).await, "now nobody sends at the end of the turn");
+            read
+        });
+        assert_eq!(core.run_until(ending).await.expect("no panic"), *b"answer");
     }
 
     #[tokio::test]

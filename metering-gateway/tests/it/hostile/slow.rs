@@ -1,6 +1,9 @@
 //! Callers that send slowly, or do not read.
 
+use gateway_control::policy::EntryBody;
+
 use super::*;
+use crate::harness::policy::entry;
 
 fn short(config: &mut Config) {
     config.head_timeout = Duration::from_millis(500);
@@ -114,6 +117,31 @@ async fn answers_that_nobody_reads_are_given_up_with_bounded_memory() {
 }
 
 #[tokio::test]
+async fn a_caller_that_does_not_read_that_its_key_was_revoked_is_cut_off() {
+    let endless = |_: &str| {
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
+        vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"), Act::Repeat(chunk.into_bytes())]
+    };
+    // Nothing else ends it as long as the test waits.
+    let patient = |config: &mut Config| (config.read_timeout, config.idle_timeout) = (10 * SOON, 10 * SOON);
+    let (mut stage, _upstream) = stage(endless, patient).await;
+    let key = stage.world.live.reveal().to_owned();
+    let mut raw = Raw::connect(&stage).await;
+    raw.send(format!("GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n\r\n")).await;
+    becomes(&stage, "open_calls", |open| open == 1).await;
+    // The buffers on the way are full by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.portal.remove(entry(EntryBody::ApiKey(stage.world.keys[0].clone())).id);
+    becomes(&stage, "open_calls", |open| open == 0).await;
+    becomes(&stage, "connections", |open| open == 0).await;
+    becomes(&stage, "upstream_connections", |open| open == 0).await;
+    let rows = hostile_rows(&mut stage, 1).await;
+    assert_eq!((rows[0].key.status, rows[0].incomplete), (200, 1));
+    drop(raw);
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_caller_that_reads_slowly_but_reads_gets_everything() {
     let body = "y".repeat(6 << 20);
     let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
@@ -151,16 +179,23 @@ async fn short_answers_that_are_read_late_are_all_there_in_their_order() {
     let raw = Raw::connect(&stage).await;
     let (mut reading, mut writing) = raw.0.into_split();
     let much = "x".repeat(1_000);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = sent.clone();
     let sending = tokio::spawn(async move {
         for number in 0..CALLS {
             // Without a key the gateway answers by itself.
             let request = format!("GET /weather/v1/echo HTTP/1.1\r\nhost: g\r\nx-request-id: n{number}\r\nx-much: {much}\r\n\r\n");
             writing.write_all(request.as_bytes()).await.expect("the connection holds");
+            counter.store(number, SeqCst);
         }
         writing
     });
-    // Long enough for everything to stand still.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Until everything stands still.
+    let mut before = usize::MAX;
+    while before != sent.load(SeqCst) {
+        before = sent.load(SeqCst);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     assert!(!sending.is_finished(), "the gateway took all requests though nobody read its answers");
     let (mut read, mut next, mut piece) = (Vec::new(), 0, vec![0; 256 * 1024]);
     while next < CALLS {

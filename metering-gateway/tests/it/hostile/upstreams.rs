@@ -95,6 +95,68 @@ async fn what_an_upstream_sends_beyond_its_answer_reaches_nobody() {
 }
 
 #[tokio::test]
+async fn what_an_upstream_says_unasked_on_an_idle_connection_reaches_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let (speak, spoken) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, says) = (speak.clone(), spoken.clone());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // What it says leaves at once, and is there before it says that it has spoken.
+            stream.set_nodelay(true).expect("a connection");
+            let (told, says) = (told.clone(), says.clone());
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                loop {
+                    tokio::select! {
+                        () = told.notified() => {
+                            let poisoned = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\npoisoned";
+                            // A connection that the gateway has closed meanwhile takes nothing.
+                            let _ = stream.write_all(poisoned.as_bytes()).await;
+                            says.notify_one();
+                        }
+                        read = stream.read(&mut request) => match read {
+                            Ok(1..) if stream.write_all(GOOD.as_bytes()).await.is_ok() => (),
+                            _ => return,
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let stage = Stage::with(move |world| hostile_world(world, address), |config| config.cores = Some(1)).await;
+    for round in 0..20 {
+        let get = async || stage.get("/weather/v1/echo").send().await.expect("an answer").text().await.expect("a body");
+        assert_eq!(get().await, "ok", "{round}");
+        speak.notify_one();
+        timeout(SOON, spoken.notified()).await.expect("it speaks");
+        assert_eq!(get().await, "ok", "{round}");
+    }
+    stage.portal.calls_of(stage.world.requests, 40).await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_before_it_has_the_whole_request_gets_no_other_call_meanwhile() {
+    let (stage, upstream) = stage(|_| vec![send(GOOD)], |config| config.cores = Some(1)).await;
+    let key = stage.world.live.reveal();
+    let mut slow = Raw::connect(&stage).await;
+    slow.send(format!("POST /weather/v1/echo HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\ncontent-length: 10\r\n\r\n01234")).await;
+    assert!(slow.answer().await.ends_with("\r\n\r\nok"));
+    for _ in 0..10 {
+        let good = stage.get("/weather/v1/echo").send().await.expect("an answer").text().await.expect("a body");
+        assert_eq!(good, "ok");
+    }
+    slow.send("56789").await;
+    let heard =
+        || upstream.heard.lock().expect("no panic").iter().map(|heard| String::from_utf8_lossy(heard).into_owned()).collect::<Vec<_>>();
+    let of_slow = eventually("the rest of the request arrives", async || heard().into_iter().find(|heard| heard.contains("56789"))).await;
+    assert!(of_slow.contains("\r\n\r\n0123456789"), "{of_slow}");
+    stage.portal.calls_of(stage.world.requests, 11).await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn an_answer_without_an_end_streams_with_bounded_memory_until_its_caller_leaves() {
     let endless = |_: &str| {
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));

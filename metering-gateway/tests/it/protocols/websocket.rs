@@ -89,7 +89,8 @@ async fn websocket_revocation() {
 
 #[tokio::test]
 async fn websocket_drain() {
-    let (stage, mut peer) = scene(|_| (), |_| ()).await;
+    // It does not go on until the gateway has no patience left with what is open.
+    let (stage, mut peer) = scene(|_| (), |config| config.drain_timeout = 10 * SOON).await;
     peer.ask(live(&stage, true)).await;
     peer.first().await;
     stage.gateway.ask_to_stop();
