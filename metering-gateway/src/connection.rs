@@ -127,8 +127,9 @@ async fn greet<T>(core: &Core, notice: &Notice, greeting: impl Future<Output = R
 async fn serve(core: Rc<Core>, io: Transport, peer: Peer, notice: Notice) {
     let peer = Rc::new(peer);
     let wire = Wire::new(io, BytesMut::new(), Some(core.shared.config.read_timeout));
-    match greeting(&core, &wire, &notice).await {
-        Greeting::Http1 => http1::server::serve(&core, &peer, &wire, notice).await,
+    let deadline = Instant::now() + core.shared.config.head_timeout;
+    match greeting(&wire, &notice, deadline).await {
+        Greeting::Http1 => http1::server::serve(&core, &peer, &wire, notice, deadline).await,
         Greeting::Http2 => {
             if let Some(tunneled) = wire.take() {
                 drop(wire);
@@ -148,7 +149,7 @@ enum Greeting {
 }
 
 /// Reads as much as tells HTTP/2 (RFC 9113, 3.4) from HTTP/1.1.
-async fn greeting(core: &Core, wire: &Wire, notice: &Notice) -> Greeting {
+async fn greeting(wire: &Wire, notice: &Notice, deadline: Instant) -> Greeting {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let reading = async || loop {
         if poll_fn(|cx| wire.poll_more(cx)).await.is_err() {
@@ -166,7 +167,7 @@ async fn greeting(core: &Core, wire: &Wire, notice: &Notice) -> Greeting {
     tokio::select! {
         biased;
         greeting = reading() => greeting,
-        () = tokio::time::sleep(core.shared.config.head_timeout) => {
+        () = tokio::time::sleep_until(deadline) => {
             tracing::debug!("a connection was closed because nothing was asked on it");
             Greeting::None
         }

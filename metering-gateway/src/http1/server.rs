@@ -51,8 +51,8 @@ struct Connection<'a> {
     asked_before: bool,
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(core: &Rc<Core>, peer: &Rc<Peer>, wire: &Rc<Wire>, notice: Notice) {
+/// Serves a connection until it ends. The first head must have come by `deadline`.
+pub async fn serve(core: &Rc<Core>, peer: &Rc<Peer>, wire: &Rc<Wire>, notice: Notice, deadline: Instant) {
     let told = std::cell::Cell::new(None);
     let calm = notice.calm();
     let mut notice = notice;
@@ -65,7 +65,6 @@ pub async fn serve(core: &Rc<Core>, peer: &Rc<Peer>, wire: &Rc<Wire>, notice: No
     };
     let mut listening = pin!(listening);
     let mut has_listened = false;
-    let deadline = Instant::now() + core.shared.config.head_timeout;
     let timer = pin!(tokio::time::sleep_until(deadline));
     let mut connection =
         Connection { core, peer, wire, told: &told, timer, armed: false, deadline, scanned: Scanned::default(), asked_before: false };
