@@ -93,7 +93,7 @@ fn paths(c: &mut Criterion) {
 
 /// Every thread does what a call does to shared state: it takes from a limit and spends a lease. The time is that of one call on one thread.
 fn shared(c: &mut Criterion) {
-    let limit = RateLimit { requests: 1_000_000_000, per_seconds: 1, burst: None, scope: Scope::Subscription, route_group: None };
+    let limit = RateLimit { requests: 1_000_000, per_seconds: 1, burst: None, scope: Scope::Subscription, route_group: None };
     let limiter = || Limiter::new(Gcra::new(&limit).expect("a valid limit"));
     for (name, everybody) in [("one limit and one lease for all threads", true), ("a limit and a lease for each thread", false)] {
         for threads in [1_usize, 2, 4] {
@@ -109,7 +109,8 @@ fn shared(c: &mut Criterion) {
                             scope.spawn(move || {
                                 let started = Instant::now();
                                 for _ in 0..rounds {
-                                    let now_ns = time.elapsed().as_nanos() as u64;
+                                    // A clock that is so fast allows every call, under the highest limit that there is.
+                                    let now_ns = 1_000 * time.elapsed().as_nanos() as u64;
                                     black_box(limiter.take(now_ns).allowed);
                                     black_box(lease.try_take(MICROUNITS_PER_UNIT, now_ns).is_ok());
                                 }
