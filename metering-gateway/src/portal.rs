@@ -1,7 +1,11 @@
 //! The gateway's calls to the portal, with its own credential (SEMANTICS P6).
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use gateway_control::{
     credential::Credential,
     lease::{LeaseExchange, LeaseGrants},
@@ -10,7 +14,7 @@ use gateway_control::{
     usage::{BatchAck, UsageBatch},
 };
 use ids::Uuid;
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
 use url::Url;
 
 /// How long a batch may take: it is up to 64 MiB and commits a transaction.
@@ -57,6 +61,8 @@ pub struct Portal {
     client: Client,
     base: Url,
     credential: Credential,
+    /// Where batches are written for sending. Most are a megabyte and more, and fresh memory of that size costs more than what is written to it.
+    room: Arc<Mutex<BytesMut>>,
 }
 
 impl Portal {
@@ -75,7 +81,7 @@ impl Portal {
             .user_agent(concat!("tollkeeper-gateway/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .build()?;
-        Ok(Self { client, base, credential: credential.clone() })
+        Ok(Self { client, base, credential: credential.clone(), room: Arc::default() })
     }
 
     /// Offers a batch of usage.
@@ -83,8 +89,17 @@ impl Portal {
     /// # Errors
     /// When the portal did not take it.
     pub async fn usage(&self, batch: &UsageBatch) -> Result<BatchAck, PortalError> {
-        let request = self.client.post(self.url("control/v1/usage")?).json(batch).timeout(USAGE_TIMEOUT);
+        let body = self.written(batch);
+        let request =
+            self.client.post(self.url("control/v1/usage")?).header(CONTENT_TYPE, "application/json").body(body).timeout(USAGE_TIMEOUT);
         Ok(self.send(request).await?.json().await?)
+    }
+
+    /// A batch as JSON, in memory that comes back when it has been sent.
+    fn written(&self, batch: &UsageBatch) -> Bytes {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        serde_json::to_writer((&mut *room).writer(), batch).expect("batches have string keys and no failing parts");
+        room.split().freeze()
     }
 
     /// Exchanges leases.
