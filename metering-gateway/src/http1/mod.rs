@@ -4,6 +4,7 @@
 //! together. Here a call is one task from the caller's head to the last byte of the answer; what one party sent at once is read at once, and the answer
 //! leaves in one write. HTTP/2 is hyper's and h2's. (`docs/adr`)
 //!
+//! - [`transport`]: TCP, TLS, or what goes on after HTTP.
 //! - [`wire`]: a byte stream with what was read and what is to be sent.
 //! - [`head`]: heads of requests and answers, read by `httparse`. What two parties could cut in two ways is refused.
 //! - [`decode`]: where a body ends. [`body`]: a body that is read from a wire.
@@ -16,13 +17,15 @@ pub mod decode;
 pub mod departures;
 pub mod head;
 pub mod server;
+pub mod transport;
 pub mod wire;
 pub mod write;
 
 use std::io;
 
 pub use body::Body;
-pub use wire::{Transport, Tunneled, Wire};
+pub use transport::{Transport, Tunneled};
+pub use wire::Wire;
 
 /// The largest head of a request or an answer, and the most fields in it.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
