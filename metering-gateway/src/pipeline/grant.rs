@@ -97,6 +97,15 @@ pub struct HardQuota {
     pub reserve: i64,
 }
 
+/// What calls are charged by, as the policy has it at one moment.
+#[derive(Debug)]
+pub struct Terms {
+    subscription: CompiledSubscription,
+    plan: Arc<CompiledPlan>,
+    /// Absent where the route is no more.
+    route: Option<Arc<CompiledRoute>>,
+}
+
 /// Header values that tell the upstream who calls.
 #[derive(Debug)]
 pub struct Identity {
@@ -215,6 +224,24 @@ impl Grant {
         let same = key.id == self.key.id && key.application == self.key.application && !key.expired(now);
         let covered = covering(index, key, &self.route).is_some_and(|(subscription, _)| subscription.state == SubscriptionState::Active);
         same && covered && index.services.contains_key(&self.route.service)
+    }
+}
+
+impl Grant {
+    /// By what a new call like this one would be charged, if that is not what was `seen` last: to begin with, what this grant was made of.
+    pub fn changed_terms(&self, index: &Index, key: &CompiledKey, seen: Option<&Terms>) -> Option<Terms> {
+        let (subscription, plan) = covering(index, key, &self.route)?;
+        let route = index.router.by_id(self.route.id);
+        let (of, on, by) = match seen {
+            Some(terms) => (&terms.subscription, &terms.plan, terms.route.as_ref()),
+            None => (&self.subscription, &self.plan, Some(&self.route)),
+        };
+        let same_route = match (by, route) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let same = of == subscription && Arc::ptr_eq(on, plan) && same_route;
+        (!same).then(|| Terms { subscription: subscription.clone(), plan: plan.clone(), route: route.cloned() })
     }
 }
 

@@ -9,6 +9,7 @@
 mod answer;
 mod commit;
 mod exchanges;
+mod interim;
 mod movement;
 mod tokens;
 
@@ -21,13 +22,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use calendar::{Period, Timestamp};
+use calendar::Period;
 use gateway_control::credential::KeyDigest;
 use http::{HeaderMap, StatusCode};
 use journal::{AnsweredBy, Outcome};
 
 use super::{
     admit::Permit,
+    grant::Terms,
     grpc::{Code, MessageTap},
     units::Units,
 };
@@ -112,6 +114,8 @@ struct State {
     observed: Option<Observation>,
     period: Period,
     part_started: Instant,
+    /// By what new calls are charged since the policy has changed; absent until it has.
+    terms: Option<Box<Terms>>,
     settled: bool,
 }
 
@@ -132,6 +136,7 @@ impl Exchange {
             observed,
             period,
             part_started,
+            terms: None,
             settled: false,
         };
         let open = Rc::new(Open {
@@ -355,33 +360,6 @@ impl Open {
         self.core.metrics.finished(&Finished { status, answered_by, outcome, elapsed, upstream_time: *upstream_time });
         if let Some(observed) = observed.take() {
             observed.ended(status, answered_by, outcome);
-        }
-    }
-
-    /// Writes an interim record of a long exchange and reserves anew what it used.
-    fn interim(&self, now: Timestamp) {
-        let mut state = self.state.borrow_mut();
-        // Before the head there is nothing to record but waiting.
-        let (Some((status, answered_by)), false) = (state.head, state.settled) else { return };
-        let State { permit, units, period, part_started, .. } = &mut *state;
-        *part_started = Instant::now();
-        let elapsed = permit.started.elapsed();
-        let meters = units.interim(&permit.grant.route, elapsed);
-        let worth_it = meters.iter().any(|units| *units != 0);
-        if worth_it {
-            let part = Part { status, answered_by, outcome: Outcome::Complete, elapsed, period_start: period.from, meters: &meters };
-            if !recorder::interim(&self.core, permit, &part) {
-                // There was no room: the units go into the next record.
-                units.put_back(&meters);
-                return;
-            }
-        }
-        if worth_it || !period.contains(now) {
-            let quotas = permit.grant.quotas_at(&self.core, now);
-            *period = quotas.period;
-            if !permit.reserve_again(&self.core, &meters, &quotas) {
-                self.stop(Stop::QuotaUsedUp);
-            }
         }
     }
 

@@ -14,6 +14,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use gateway_control::path::{PathTemplate, Segment};
 use http::{HeaderMap, Method, Uri, header};
+use ids::RouteId;
 
 use super::{entries::CompiledRoute, options::CompiledCors};
 use crate::pipeline::path;
@@ -26,6 +27,7 @@ pub struct Router {
     any_host: Node,
     /// Absent where no route names a host.
     hosts: Option<Box<Hosts>>,
+    by_id: HashMap<RouteId, Arc<CompiledRoute>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +81,8 @@ impl Router {
     pub fn new<'a>(routes: impl Iterator<Item = &'a Arc<CompiledRoute>>) -> Self {
         let mut routes: Vec<_> = routes.collect();
         routes.sort_unstable_by_key(|route| route.id);
-        let mut router = Self::default();
+        let by_id = routes.iter().map(|route| (route.id, Arc::clone(route))).collect();
+        let mut router = Self { by_id, ..Self::default() };
         for route in routes {
             let hosts = route.options.as_ref().map_or(&[][..], |options| &options.hosts);
             for host in hosts {
@@ -95,6 +98,11 @@ impl Router {
             }
         }
         router
+    }
+
+    /// A route by its id.
+    pub fn by_id(&self, id: RouteId) -> Option<&Arc<CompiledRoute>> {
+        self.by_id.get(&id)
     }
 
     /// The route of a request.

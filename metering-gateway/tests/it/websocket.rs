@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use gateway_control::{policy::EntryBody, units::Micros};
+use gateway_control::{
+    policy::{EntryBody, UnitSource},
+    units::Micros,
+};
+use ids::{PlanVersionId, SubscriptionId};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -86,5 +90,49 @@ async fn a_change_that_concerns_others_leaves_a_socket_open() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     echo(&mut socket, "after").await;
     drop(socket);
+    stage.gateway.stop().await;
+}
+
+/// The units of messages that are recorded by now.
+fn messages(stage: &Stage) -> i128 {
+    stage.portal.rows().iter().filter(|row| row.key.meter == stage.world.messages).map(|row| row.sum.0).sum()
+}
+
+/// SEMANTICS M1: what was used before a change of the policy stands in a record of its own, and only a change that concerns the exchange makes one.
+#[tokio::test]
+async fn a_change_that_concerns_a_socket_is_where_a_part_ends() {
+    let stage = Stage::with(|_| (), |config| config.interim_interval = Duration::from_secs(3_600)).await;
+    let mut socket = connect(&stage).await;
+    echo(&mut socket, "before").await;
+
+    stage.portal.remove(entry(EntryBody::ApiKey(stage.world.keys[1].clone())).id);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(messages(&stage), 0, "another key is no concern of this exchange");
+
+    // The application gets another plan, which is another subscription.
+    let mut plan = stage.world.plan.clone();
+    plan.id = PlanVersionId::new();
+    let mut subscription = stage.world.subscription.clone();
+    (subscription.id, subscription.plan_version) = (SubscriptionId::new(), plan.id);
+    stage.portal.change(entry(EntryBody::PlanVersion(plan)));
+    stage.portal.change(entry(EntryBody::Subscription(subscription.clone())));
+    stage.portal.remove(entry(EntryBody::Subscription(stage.world.subscription.clone())).id);
+    eventually("what came before the plan is recorded", async || (messages(&stage) == Micros::units(2).0).then_some(())).await;
+
+    // The route counts something else from now on.
+    echo(&mut socket, "between").await;
+    let mut route = stage.world.routes.iter().find(|route| route.path == "/weather/v1/ws").expect("the route").clone();
+    route.meters[0].source = UnitSource::Seconds;
+    stage.portal.change(entry(EntryBody::Route(route)));
+    eventually("what came before the route is recorded", async || (messages(&stage) == Micros::units(4).0).then_some(())).await;
+    assert!(stage.portal.rows().iter().all(|row| row.count == 0), "no call has ended");
+
+    // It ends as it began: under the plan version that admitted it, counting what the route counted then.
+    echo(&mut socket, "after").await;
+    socket.close(None).await.expect("closed");
+    while let Some(Ok(_)) = socket.next().await {}
+    let rows = stage.portal.calls_of(stage.world.messages, 1).await;
+    assert_eq!(messages(&stage), Micros::units(6).0, "parts add up");
+    assert!(rows.iter().all(|row| (row.key.plan_version, row.key.subscription) == (stage.world.plan.id, stage.world.subscription.id)));
     stage.gateway.stop().await;
 }

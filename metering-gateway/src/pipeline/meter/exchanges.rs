@@ -86,16 +86,22 @@ impl OpenExchanges {
         }
     }
 
-    /// The policy has changed: exchanges whose permit no longer holds are ended, with a final record of what they used.
+    /// The policy has changed: exchanges whose permit no longer holds are ended, with a final record of what they used; those that the change concerns
+    /// otherwise record what they used until now.
     pub fn recheck(&self, core: &Core, now: Timestamp) {
         let index = core.index();
         for open in self.all() {
             let holds = {
                 let state = open.state.borrow();
                 // A call that was answered in a moment anyway is not cut off; the timer looks again.
-                state.permit.started.elapsed() < RECHECK_GRACE || state.permit.grant.still_holds(&index, &state.digest, now)
+                if state.permit.started.elapsed() < RECHECK_GRACE {
+                    continue;
+                }
+                state.permit.grant.still_holds(&index, &state.digest, now)
             };
-            if !holds {
+            if holds {
+                open.note_terms(&index, now);
+            } else {
                 open.stop(Stop::Revoked);
             }
         }
