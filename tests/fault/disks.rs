@@ -26,7 +26,7 @@ async fn a_lost_disk_loses_what_the_metric_said_and_nothing_else() -> anyhow::Re
         some_calls(&mut world, &gateway).await?;
         // The same disk first: an orderly stop, and a start on what it left.
         gateway.ask_to_stop()?;
-        check!(gateway.wait().await?.success(), "the gateway stops in order");
+        check!(gateway.wait(std::time::Duration::from_secs(60)).await?.success(), "the gateway stops in order");
         gateway.revive(&world.story.stack).await?;
         some_calls(&mut world, &gateway).await?;
         let count = world.audit("restart with the same disk", &[&gateway]).await?;

@@ -32,7 +32,7 @@ async fn sigterm_under_load_fails_no_call_and_leaves_nothing_unshipped() -> anyh
             let (in_flight, _) = wait::until("exchanges in flight", Duration::from_secs(60), attempt).await?;
             let asked = Instant::now();
             gateway.ask_to_stop()?;
-            let status = gateway.wait().await?;
+            let status = gateway.wait(DRAIN_TIMEOUT * 3).await?;
             let took = asked.elapsed();
             load.stop().await?;
             check!(status.success(), "the gateway ends well: {status}");

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::Context;
 use devstack::{
     data_dir,
-    ports::Ports,
+    ports::KeptPorts,
     stack::{Options, Silent, Stack},
 };
 use sqlx::PgPool;
@@ -24,6 +24,7 @@ pub struct Story {
     /// The stack.
     pub stack: Stack,
     folder: TempDir,
+    _ports: KeptPorts,
 }
 
 /// A folder for a stack of a story.
@@ -34,11 +35,11 @@ pub fn folder() -> anyhow::Result<TempDir> {
 impl Story {
     /// Starts a stack with the demo, lets the story happen, and stops the stack, which must go well. A failure shows the ends of the logs.
     pub async fn tell(happening: impl AsyncFnOnce(&mut Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let folder = folder()?;
+        let (folder, ports) = (folder()?, KeptPorts::free()?);
         let options = Options {
             data_dir: folder.path().to_owned(),
             database_url: None,
-            ports: Ports::FREE,
+            ports: ports.numbers(),
             demo: true,
             password: PASSWORD.to_owned(),
             fresh: false,
@@ -46,7 +47,7 @@ impl Story {
             postgres_settings: &["fsync=off", "full_page_writes=off"],
         };
         let stack = Stack::start(&options, &mut Silent).await.with_context(|| logs(folder.path()))?;
-        let mut story = Self { stack, folder };
+        let mut story = Self { stack, folder, _ports: ports };
         let outcome = happening(&mut story).await;
         let stopped = story.stack.stop().await;
         outcome.and(stopped).with_context(|| logs(story.folder.path()))

@@ -1,14 +1,14 @@
 //! Further gateways beside the stack's own: replicas share its credential, and have a journal and ports of their own.
 
-use std::{ffi::OsString, path::PathBuf, process::Command};
+use std::{ffi::OsString, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     data_dir::DataDir,
     gateway_credential,
-    ports::Ports,
+    ports::{KeptPorts, Ports},
     process::Process,
     stack::{STOP_PATIENCE, Stack, binary, gateway_environment, start_gateway_process},
 };
@@ -29,6 +29,8 @@ pub struct ReplicaOptions {
 pub struct Replica {
     options: ReplicaOptions,
     ports: Ports,
+    /// Two of them are its own.
+    _kept: KeptPorts,
     process: Process,
 }
 
@@ -40,15 +42,16 @@ impl Replica {
 
     /// Starts one and waits until it is ready.
     pub async fn start_with(stack: &Stack, options: ReplicaOptions) -> anyhow::Result<Self> {
-        let free = Ports::FREE.resolve()?;
-        let ports = Ports { gateway: free.gateway, gateway_admin: free.gateway_admin, ..stack.ports };
+        let kept = KeptPorts::free()?;
+        let Ports { gateway, gateway_admin, .. } = kept.numbers();
+        let ports = Ports { gateway, gateway_admin, ..stack.ports };
         let process = launch(stack.data(), &options, ports).await?;
-        Ok(Self { options, ports, process })
+        Ok(Self { options, ports, _kept: kept, process })
     }
 
     /// Where API calls go.
     pub fn url(&self) -> String {
-        format!("http://localhost:{}", self.ports.gateway)
+        format!("http://127.0.0.1:{}", self.ports.gateway)
     }
 
     /// Where its health and metrics are.
@@ -78,8 +81,19 @@ impl Replica {
     }
 
     /// Waits until its process has ended, and says how.
-    pub async fn wait(&mut self) -> anyhow::Result<std::process::ExitStatus> {
-        self.process.wait().await
+    ///
+    /// # Errors
+    /// When it has not after so long, with the end of its log. It is killed then.
+    pub async fn wait(&mut self, patience: Duration) -> anyhow::Result<std::process::ExitStatus> {
+        if let Ok(ended) = tokio::time::timeout(patience, self.process.wait()).await {
+            return ended;
+        }
+        let states = self.process.id().map(thread_states).unwrap_or_default();
+        self.process.kill_now().await?;
+        bail!(
+            "the gateway did not end within {patience:?}; what its threads did:\n{states}and the end of its log:\n{}",
+            self.process.last_lines()
+        )
     }
 
     /// Starts it again after it has ended, with what it left in its folder, and waits until it is ready.
@@ -92,6 +106,18 @@ impl Replica {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.process.stop(Signal::TERM, STOP_PATIENCE).await
     }
+}
+
+/// What each thread of a process waits for in the system, as far as the system says.
+fn thread_states(pid: u32) -> String {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let state = |thread: PathBuf| {
+        let stat = read(thread.join("stat"));
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');
+        format!("    {} {state} {}\n", read(thread.join("comm")).trim(), read(thread.join("wchan")).trim())
+    };
+    threads.map(|thread| state(thread.path())).collect()
 }
 
 async fn launch(data: &DataDir, options: &ReplicaOptions, ports: Ports) -> anyhow::Result<Process> {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, bail};
+use socket2::{Domain, Socket, Type};
 
 /// Which ports to use on the loopback address; 0 picks a free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,54 @@ impl Ports {
     }
 }
 
+/// A port of the loopback address that is kept for one listener. The system gives no other process it as a free one, also while the listener is away
+/// between a kill and a new start: its callers must meet nobody then.
+///
+/// Linux lets a socket listen on a port that another has bound without listening, if both ask to reuse it, as servers do. Elsewhere the port is free at
+/// first and not kept.
+#[derive(Debug)]
+pub struct KeptPort {
+    port: u16,
+    _socket: Option<Socket>,
+}
+
+impl KeptPort {
+    /// Keeps a free port.
+    pub fn free() -> anyhow::Result<Self> {
+        let bound = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+            let port = socket.local_addr()?.as_socket().map(|address| address.port());
+            Ok::<_, std::io::Error>((socket, port))
+        };
+        let (socket, port) = bound().context("cannot bind any port of 127.0.0.1")?;
+        Ok(Self { port: port.context("a socket without a port")?, _socket: cfg!(target_os = "linux").then_some(socket) })
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.port
+    }
+}
+
+/// Free ports of a stack, kept for it.
+#[derive(Debug)]
+pub struct KeptPorts([KeptPort; 4]);
+
+impl KeptPorts {
+    /// Keeps free ports.
+    pub fn free() -> anyhow::Result<Self> {
+        Ok(Self([KeptPort::free()?, KeptPort::free()?, KeptPort::free()?, KeptPort::free()?]))
+    }
+
+    /// Their numbers.
+    pub fn numbers(&self) -> Ports {
+        let [portal, gateway, gateway_admin, demo_api] = self.0.each_ref().map(KeptPort::number);
+        Ports { portal, gateway, gateway_admin, demo_api }
+    }
+}
+
 /// A free port on the loopback address.
 pub fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on any port of 127.0.0.1")?;
@@ -61,6 +110,21 @@ pub fn free_port() -> anyhow::Result<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_kept_port_is_there_for_its_listener_again_and_again() {
+        let kept = KeptPorts::free().expect("free ports");
+        for _ in 0..2 {
+            assert_eq!(kept.numbers().resolve().expect("all can be listened on"), kept.numbers());
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, kept.numbers().gateway));
+            let met = || std::net::TcpStream::connect(address).map_err(|error| error.kind());
+            assert_eq!(met().err(), Some(std::io::ErrorKind::ConnectionRefused));
+            let listener = TcpListener::bind(address).expect("its listener");
+            assert!(met().is_ok());
+            drop(listener);
+        }
+    }
 
     #[test]
     fn one_error_names_every_taken_port_and_its_flag() {

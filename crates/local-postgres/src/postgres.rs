@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 
-use crate::{data_dir::DataDir, ports, process::Process};
+use crate::{data_dir::DataDir, ports::KeptPort, process::Process};
 
 /// The oldest major version that works.
 const OLDEST_MAJOR: u32 = 15;
@@ -36,7 +36,7 @@ pub struct Postgres {
     url: String,
     binaries: Binaries,
     settings: Vec<String>,
-    port: u16,
+    port: KeptPort,
     password: String,
 }
 
@@ -182,7 +182,7 @@ impl Postgres {
             Some(password) if installed.is_some() => password,
             _ => initialize(data, &binaries, account, &folder)?,
         };
-        let port = ports::free_port()?;
+        let port = KeptPort::free()?;
         let settings = [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
@@ -192,8 +192,8 @@ impl Postgres {
             "log_min_messages=warning",
         ];
         let settings: Vec<String> = settings.iter().chain(extra_settings).map(|setting| (*setting).to_owned()).collect();
-        let process = spawn(data, &binaries, &settings, port)?;
-        let url = format!("postgres://{USER}:{password}@127.0.0.1:{port}/{USER}");
+        let process = spawn(data, &binaries, &settings, port.number())?;
+        let url = format!("postgres://{USER}:{password}@127.0.0.1:{}/{USER}", port.number());
         let mut postgres = Self { process, url, binaries, settings, port, password };
         postgres.wait_until_ready().await?;
         Ok(postgres)
@@ -210,7 +210,7 @@ impl Postgres {
         let started = tokio::time::timeout(START_PATIENCE, async {
             loop {
                 poll.tick().await;
-                self.process = spawn(data, &self.binaries, &self.settings, self.port)?;
+                self.process = spawn(data, &self.binaries, &self.settings, self.port.number())?;
                 match self.wait_until_ready().await {
                     Ok(()) => return anyhow::Ok(()),
                     // The killed server's children still hold its shared memory for a moment, and the new one says so and ends.
@@ -233,7 +233,7 @@ impl Postgres {
         }
         let mut command = Account::command(account, self.binaries.folder.join("pg_basebackup"));
         command.arg("-D").arg(into).args(["-h", "127.0.0.1", "-U", USER, "--checkpoint=fast", "--no-password"]);
-        command.arg("-p").arg(self.port.to_string()).env("PGPASSWORD", &self.password);
+        command.arg("-p").arg(self.port.number().to_string()).env("PGPASSWORD", &self.password);
         let output = command.output().context("cannot run pg_basebackup")?;
         if !output.status.success() {
             bail!("pg_basebackup failed:\n{}", String::from_utf8_lossy(&output.stderr));
@@ -257,7 +257,7 @@ impl Postgres {
     }
 
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let admin_url = format!("postgres://{USER}:{}@127.0.0.1:{}/postgres", self.password, self.port);
+        let admin_url = format!("postgres://{USER}:{}@127.0.0.1:{}/postgres", self.password, self.port.number());
         let mut poll = tokio::time::interval(READY_POLL);
         let ready = async {
             loop {

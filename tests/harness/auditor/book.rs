@@ -136,6 +136,11 @@ impl Book {
         self.entries().clone()
     }
 
+    /// One line, as it is now.
+    pub fn line(&self, mark: u64) -> Option<Entry> {
+        self.entries().get(usize::try_from(mark.checked_sub(1)?).ok()?).cloned()
+    }
+
     fn entry(&self, mark: u64, change: impl FnOnce(&mut Entry)) {
         let index = usize::try_from(mark - 1).unwrap_or(usize::MAX);
         if let Some(entry) = self.entries().get_mut(index) {

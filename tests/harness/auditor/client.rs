@@ -1,5 +1,7 @@
 //! A client that tells exactly what came of each of its exchanges, and repeats none.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -15,6 +17,9 @@ use super::{
     MARK,
     book::{Book, Fate, Plan},
 };
+
+/// How long a client waits for an exchange before it gives it up. No plan takes nearly so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +74,15 @@ impl Client {
             .header("host", authority)
             .header("x-api-key", call.key)
             .body(Empty::new())?;
-        let fate = self.send(authority, request, mark).await;
+        let ended = tokio::time::timeout(PATIENCE, self.send(authority, request, mark)).await;
+        let fate = ended.unwrap_or_else(|_| {
+            #[allow(clippy::print_stdout, reason = "whoever looks for the cause of a fault begins here")]
+            {
+                println!("auditor: an exchange with {authority} over {:?} is given up: {:?}", self.protocol, self.book.line(mark));
+            }
+            self.connection = None;
+            Fate::Broken
+        });
         self.book.ended(mark, fate);
         Ok(fate)
     }
