@@ -184,7 +184,7 @@ async fn serve_http2(core: Rc<Core>, tunneled: Tunneled, peer: Rc<Peer>, mut not
         let (core, peer) = (core.clone(), peer.clone());
         async move {
             let answer = pipeline::handle(core, peer, request.map(CallerStream::Http2)).await;
-            Ok::<_, Infallible>(answer.map(|body| WatchedBody::new(body, call)))
+            Ok::<_, Infallible>(answer.into_response().map(|body| WatchedBody::new(body, call)))
         }
     });
     let connection = builder().serve_connection(TokioIo::new(stream), service);

@@ -20,10 +20,10 @@ use crate::{
     drain::{Notice, Order},
     listener::Peer,
     pipeline::{
-        self,
+        self, Answer,
         body::AnswerBody,
         caller::CallerStream,
-        respond::{About, Failure},
+        respond::{About, Failure, Said},
     },
 };
 
@@ -174,9 +174,10 @@ impl Connection<'_> {
             .await
         };
         let Some(answer) = answer else { return Err("its caller left before it was answered") };
+        let Answer { response: answer, said } = answer;
         asked.keep_alive &= self.told.get().is_none() && !self.peer.is_surplus();
         let is_switch = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        self.send(answer, &mut asked).await?;
+        self.send(answer, said, &mut asked).await?;
         if is_switch {
             return if self.wire.hand_over() { Err("it goes on with another protocol") } else { Err("nobody takes the other protocol") };
         }
@@ -187,8 +188,9 @@ impl Connection<'_> {
         Ok(asked.keep_alive && self.wire.inbound_ended())
     }
 
-    async fn send(&self, answer: Response<AnswerBody>, asked: &mut write::Asked) -> Result<(), &'static str> {
-        let mut writer = self.core.with_date(|date| write::answer(self.wire, &answer, asked, date));
+    async fn send(&self, answer: Response<AnswerBody>, said: Option<Said>, asked: &mut write::Asked) -> Result<(), &'static str> {
+        let mut writer = self.core.with_date(|date| write::answer(self.wire, &answer, asked, date, said.as_ref()));
+        drop(said);
         let mut body = pin!(answer.into_body());
         poll_fn(|cx| match writer.poll(self.wire, body.as_mut(), cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -244,7 +246,7 @@ impl Connection<'_> {
         let mut answer = failure.into_response(about);
         answer.headers_mut().insert(pipeline::headers::X_REQUEST_ID, request_id);
         let mut asked = write::Asked { is_head: false, version: Version::HTTP_11, takes_trailers: false, keep_alive: false };
-        if self.send(answer, &mut asked).await.is_ok() {
+        if self.send(answer, None, &mut asked).await.is_ok() {
             let _ = poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
         }
         "what was sent on it is no request"

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use http_body::{Body, Frame};
 
 use super::Wire;
-use crate::pipeline::outgoing::Outgoing;
+use crate::pipeline::{outgoing::Outgoing, respond::Said};
 
 /// Pieces up to this size are copied behind what is to be sent before them, so that both leave in one piece; larger ones are sent from where they are.
 const COPIED_BYTES: usize = 8 * 1024;
@@ -170,7 +170,8 @@ impl Writer {
     }
 }
 
-fn put_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+/// Writes a field with the end of its line.
+pub fn put_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
@@ -193,7 +194,7 @@ fn put_length(out: &mut Vec<u8>, length: u64) {
 }
 
 /// Puts the head of a request on the wire, and says how its body is delimited.
-pub fn request<B: Body>(wire: &Wire, head: &Outgoing, body: &B) -> Writer {
+pub fn request<B: Body>(wire: &Wire, head: &Outgoing<'_>, body: &B) -> Writer {
     let framing = match body.size_hint().exact() {
         _ if body.is_end_stream() => Framing::None,
         Some(length) => Framing::Length(length),
@@ -206,6 +207,7 @@ pub fn request<B: Body>(wire: &Wire, head: &Outgoing, body: &B) -> Writer {
         out.push(b' ');
         out.extend_from_slice(head.target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
+        out.extend_from_slice(head.standing_lines());
         head.for_each(|name, value| {
             if *name == header::CONTENT_LENGTH {
                 has_length = true;
@@ -244,7 +246,7 @@ pub struct Asked {
 }
 
 /// Puts the head of an answer on the wire, and says how its body is delimited. The connection ends with a body that nothing else delimits.
-pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, date: &[u8]) -> Writer {
+pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, date: &[u8], said: Option<&Said>) -> Writer {
     let (status, headers, body) = (answer.status(), answer.headers(), answer.body());
     let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
     let bare = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -268,9 +270,12 @@ pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, dat
             let frames = *name == header::CONTENT_LENGTH && (framing != Framing::None || status == StatusCode::NO_CONTENT)
                 || *name == header::TRANSFER_ENCODING
                 || *name == header::CONNECTION && !is_switch;
-            if !frames {
+            if !frames && !said.is_some_and(|said| said.covers(name)) {
                 put_field(out, name, value);
             }
+        }
+        if let Some(said) = said {
+            said.write(out);
         }
         match framing {
             Framing::Length(length) => put_length(out, length),

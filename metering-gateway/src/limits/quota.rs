@@ -39,9 +39,19 @@ pub struct Figures {
     pub outstanding: i64,
 }
 
-/// One hard quota of one subscription in one period, on this gateway.
+/// One hard quota of one subscription in one period, on this gateway. What each call reads and writes lies together, at the beginning.
 #[derive(Debug)]
+#[repr(C)]
 pub struct QuotaCell {
+    /// What may be spent without asking. A lease that has expired is replaced, never revived.
+    pub lease: ArcSwapOption<Lease>,
+    /// When a call last took units, on the gateway's monotonic clock.
+    taken_ns: AtomicU64,
+    limit: AtomicI64,
+    used: AtomicI64,
+    outstanding: AtomicI64,
+    /// What calls that have ended used.
+    pub finished: AtomicI64,
     /// Which one.
     pub slot: QuotaSlot,
     /// Its period's end: nothing is spent after it.
@@ -50,29 +60,20 @@ pub struct QuotaCell {
     pub next_period_end: OnceLock<Timestamp>,
     /// Whether that has been done.
     pub is_fetched_ahead: AtomicBool,
-    /// What may be spent without asking. A lease that has expired is replaced, never revived.
-    pub lease: ArcSwapOption<Lease>,
     word: AtomicU8,
+    queued: AtomicBool,
+    /// Whether the ledger asks for what is not needed here.
+    recalled: AtomicBool,
     /// The exchange that gave the word, so that a waiting call knows a new word from the old one.
     pub answered: watch::Sender<u64>,
     /// From which amount on the quota is used up, where the word says so.
     used_up_from: AtomicI64,
-    limit: AtomicI64,
-    used: AtomicI64,
-    outstanding: AtomicI64,
     /// The most that a waiting call needs; the next exchange asks for at least this.
     needed: AtomicI64,
     /// The most that one call reserves: a lease smaller than that is of no use.
     largest_call: AtomicI64,
-    queued: AtomicBool,
     /// What was admitted without a lease while the portal was away.
     pub exposed: AtomicI64,
-    /// What calls that have ended used.
-    pub finished: AtomicI64,
-    /// Whether the ledger asks for what is not needed here.
-    recalled: AtomicBool,
-    /// When a call last took units, on the gateway's monotonic clock.
-    taken_ns: AtomicU64,
     /// When a call last wanted units that were not there.
     wanted_ns: AtomicU64,
     /// When the ledger last answered.

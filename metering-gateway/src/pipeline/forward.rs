@@ -203,13 +203,13 @@ fn fail(exchange: &Exchange, failure: Failure) -> Failure {
 }
 
 /// Brings the request into the form for the upstream.
-fn rewrite(
+fn rewrite<'g>(
     core: &Core,
-    grant: &Grant,
+    grant: &'g Grant,
     exchange: &Exchange,
     call: Call<'_>,
     upgrade: Option<HeaderValue>,
-) -> Result<(Outgoing, RequestBody), Failure> {
+) -> Result<(Outgoing<'g>, RequestBody), Failure> {
     let Call { request, path, peer, request_id, key_place, trace, .. } = call;
     let (parts, body) = request.into_parts();
     let target = grant.route.target(&grant.upstream.base_path, path, parts.uri.query());
@@ -222,15 +222,13 @@ fn rewrite(
         .cloned()
         .or_else(|| parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()));
     let forwarded = Forwarded {
-        identity: &grant.identity,
         request_id,
         origin: Origin { peer, trusted_hops: core.shared.config.trusted_proxy_hops, host, prefix: grant.route.prefix() },
-        authority: &grant.host,
         key_place,
         upgrade,
         wants_trailers: grant.route.wants_trailers,
     };
-    let mut outgoing = Outgoing::new(parts.method, target, parts.headers, &forwarded, &trace);
+    let mut outgoing = Outgoing::new(parts.method, target, parts.headers, &grant.told, &forwarded, &trace);
     if let Some(options) = &grant.route.options
         && !options.request_headers.is_empty()
     {

@@ -10,12 +10,21 @@ use std::{
 };
 
 use calendar::{Period, Timestamp};
-use gateway_control::{lease::QuotaSlot, policy::SubscriptionState, usage::Mode};
-use http::HeaderValue;
-use ids::{ApiKeyId, RouteId};
+use gateway_control::{
+    credential::KeyDigest,
+    headers::{APPLICATION, MODE, NAMESPACE, PLAN, SUBSCRIPTION},
+    lease::QuotaSlot,
+    policy::SubscriptionState,
+    usage::Mode,
+};
+use http::{HeaderName, HeaderValue, header};
+use ids::RouteId;
 use quota::{Enforcement, Fields, Limiter, MICROUNITS_PER_UNIT, NANOS_PER_SECOND, QuotaLimit, RateLimit, Scope};
 
-use super::respond::Failure;
+use super::{
+    respond::{Failure, RATE_LIMIT_POLICY},
+    standing::Standing,
+};
 use crate::{
     core::{Core, FastMap},
     limits::{places::NamespaceCalls, quota::QuotaCell, rate::Wanted},
@@ -43,21 +52,21 @@ pub struct Grant {
     pub plan: Arc<CompiledPlan>,
     /// Where calls go.
     pub upstream: Arc<Upstream>,
-    /// The same, as `Host` has it.
-    pub host: HeaderValue,
     /// How long they wait there.
     pub patience: Patience,
     /// Its addresses, as this core uses them.
     pub group: Rc<Group>,
     /// Rate limits that apply.
     pub limits: Vec<AppliedLimit>,
-    /// `RateLimit-Policy`; absent where there is no limit.
-    pub policy_header: Option<HeaderValue>,
-    /// Who calls, for the upstream.
-    pub identity: Identity,
+    /// `RateLimit-Policy`; nothing where there is no limit.
+    pub limits_policy: Standing,
+    /// What the upstream is told with each call: where it is called, and who calls.
+    pub told: Standing,
     /// The open calls of the key's namespace on this core.
     pub calls: NamespaceCalls,
-    /// The rules under which this was last found to hold.
+    /// The index under which this was last found to hold.
+    version: Cell<u64>,
+    /// Its rules.
     rules: Cell<u64>,
     period: RefCell<Rc<PeriodQuotas>>,
 }
@@ -106,26 +115,19 @@ pub struct Terms {
     route: Option<Arc<CompiledRoute>>,
 }
 
-/// Header values that tell the upstream who calls.
-#[derive(Debug)]
-pub struct Identity {
-    /// The tenant's namespace.
-    pub namespace: HeaderValue,
-    /// The application.
-    pub application: HeaderValue,
-    /// The subscription.
-    pub subscription: HeaderValue,
-    /// The plan's slug.
-    pub plan: HeaderValue,
-    /// `live` or `test`.
-    pub mode: HeaderValue,
-}
-
 /// A core's grants.
 #[derive(Debug, Default)]
-pub struct Grants(RefCell<FastMap<(ApiKeyId, RouteId), Rc<Grant>>>);
+pub struct Grants(RefCell<FastMap<u64, Rc<Grant>>>);
 
 impl Grants {
+    /// What a key may do on the route, if that was found before and nothing has changed since: one look-up then answers whose key it is, too.
+    pub fn known(&self, index: &Index, digest: &KeyDigest, route: &Arc<CompiledRoute>, now: Timestamp) -> Option<Rc<Grant>> {
+        let grants = self.0.borrow();
+        let grant = grants.get(&place(digest, route.id))?;
+        let same = grant.version.get() == index.version && grant.key.digest == *digest && Arc::ptr_eq(&grant.route, route);
+        (same && !grant.key.expired(now)).then(|| grant.clone())
+    }
+
     /// What the key may do on the route.
     ///
     /// # Errors
@@ -138,8 +140,8 @@ impl Grants {
         route: &Arc<CompiledRoute>,
         now: Timestamp,
     ) -> Result<Rc<Grant>, Failure> {
-        let id = (key.id, route.id);
-        if let Some(grant) = self.0.borrow().get(&id).filter(|grant| grant.is_current(index, key, route)) {
+        let place = place(&key.digest, route.id);
+        if let Some(grant) = self.0.borrow().get(&place).filter(|grant| grant.is_current(index, key, route)) {
             return Ok(grant.clone());
         }
         let grant = Rc::new(Grant::resolve(core, index, key, route, now)?);
@@ -147,9 +149,15 @@ impl Grants {
         if grants.len() >= MAX_GRANTS {
             grants.clear();
         }
-        grants.insert(id, grant.clone());
+        grants.insert(place, grant.clone());
         Ok(grant)
     }
+}
+
+/// Where a grant is kept. Two that would stand in one place, which callers cannot bring about, replace each other.
+fn place(digest: &KeyDigest, route: RouteId) -> u64 {
+    let [first, ..] = digest.0.as_chunks::<8>().0 else { return 0 };
+    u64::from_le_bytes(*first) ^ route.uuid().as_u64_pair().1
 }
 
 impl Grant {
@@ -168,21 +176,21 @@ impl Grant {
         };
         let limits = applied_limits(core, key, subscription, plan, route)?;
         let period = Rc::new(PeriodQuotas::at(core, key, subscription, plan, route, now));
-        let policy_header = policy_header(&limits, plan, &period);
-        let identity = Identity::of(key, subscription, plan)?;
+        let limits_policy = limits_policy(&limits, plan, &period);
+        let told = told(&upstream, key, subscription, plan)?;
         Ok(Self {
             key: key.clone(),
             route: route.clone(),
             subscription: subscription.clone(),
             plan: plan.clone(),
-            host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| Failure::internal(error.to_string()))?,
             patience: route.patience(&upstream),
             group: core.pool.group(&upstream.group),
             upstream,
             limits,
-            policy_header,
-            identity,
+            limits_policy,
+            told,
             calls: core.places.of(key.namespace),
+            version: Cell::new(index.version),
             rules: Cell::new(index.rules),
             period: RefCell::new(period),
         })
@@ -194,6 +202,7 @@ impl Grant {
             return false;
         }
         if self.rules.get() == index.rules {
+            self.version.set(index.version);
             return true;
         }
         let holds = Arc::ptr_eq(&self.route, route)
@@ -204,6 +213,7 @@ impl Grant {
             && covering(index, key, route)
                 .is_some_and(|(subscription, plan)| *subscription == self.subscription && Arc::ptr_eq(plan, &self.plan));
         if holds {
+            self.version.set(index.version);
             self.rules.set(index.rules);
         }
         holds
@@ -219,7 +229,7 @@ impl Grant {
     }
 
     /// Whether an exchange that was admitted under this grant may go on under another policy.
-    pub fn still_holds(&self, index: &Index, digest: &gateway_control::credential::KeyDigest, now: Timestamp) -> bool {
+    pub fn still_holds(&self, index: &Index, digest: &KeyDigest, now: Timestamp) -> bool {
         let Some(key) = index.keys.get(digest) else { return false };
         let same = key.id == self.key.id && key.application == self.key.application && !key.expired(now);
         let covered = covering(index, key, &self.route).is_some_and(|(subscription, _)| subscription.state == SubscriptionState::Active);
@@ -325,7 +335,7 @@ fn quota_name(plan: &CompiledPlan, limit: &QuotaLimit) -> String {
     if plan.quotas.len() == 1 { "quota".to_owned() } else { format!("quota:{}", limit.meter) }
 }
 
-fn policy_header(limits: &[AppliedLimit], plan: &CompiledPlan, period: &PeriodQuotas) -> Option<HeaderValue> {
+fn limits_policy(limits: &[AppliedLimit], plan: &CompiledPlan, period: &PeriodQuotas) -> Standing {
     let mut fields = Fields::new();
     for applied in limits {
         fields.policy(&applied.name, applied.limit.requests.into(), applied.limit.per_seconds.into());
@@ -335,12 +345,13 @@ fn policy_header(limits: &[AppliedLimit], plan: &CompiledPlan, period: &PeriodQu
         let units = u64::try_from(limit.limit_microunits / MICROUNITS_PER_UNIT).unwrap_or(0);
         fields.policy(&quota_name(plan, limit), units, window);
     }
-    (!fields.is_empty()).then(|| HeaderValue::from_bytes(fields.as_bytes()).ok()).flatten()
+    let value = Some(fields).filter(|fields| !fields.is_empty()).and_then(|fields| HeaderValue::from_bytes(fields.as_bytes()).ok());
+    Standing::new(value.into_iter().map(|value| (RATE_LIMIT_POLICY, value)).collect())
 }
 
 impl Grant {
-    /// `RateLimit`: what is left of the tightest rate limit and of each hard quota.
-    pub fn limit_header(&self, core: &Core, now: Timestamp) -> Option<HeaderValue> {
+    /// `RateLimit`: what is left of the tightest rate limit and of each hard quota. Empty where there is no limit.
+    pub fn limit_fields(&self, core: &Core, now: Timestamp) -> Fields {
         let mut fields = Fields::new();
         let now_ns = core.shared.monotonic_ns();
         let states = self.limits.iter().map(|applied| (applied, applied.limiter.status(now_ns)));
@@ -352,22 +363,22 @@ impl Grant {
             let remaining = (quota.cell.limit() - quota.cell.used()).max(0) / MICROUNITS_PER_UNIT;
             fields.limit(&quota.name, u64::try_from(remaining).unwrap_or(0), quotas.period.to.since(now).as_secs());
         }
-        (!fields.is_empty()).then(|| HeaderValue::from_bytes(fields.as_bytes()).ok()).flatten()
+        fields
     }
 }
 
-impl Identity {
-    fn of(key: &CompiledKey, subscription: &CompiledSubscription, plan: &CompiledPlan) -> Result<Self, Failure> {
-        let value = |text: String| HeaderValue::try_from(text).map_err(|error| Failure::internal(error.to_string()));
-        Ok(Self {
-            namespace: value(key.namespace.to_string())?,
-            application: value(key.application.to_string())?,
-            subscription: value(subscription.id.to_string())?,
-            plan: value(plan.plan.clone())?,
-            mode: HeaderValue::from_static(match key.mode {
-                Mode::Live => "live",
-                Mode::Test => "test",
-            }),
-        })
-    }
+fn told(upstream: &Upstream, key: &CompiledKey, subscription: &CompiledSubscription, plan: &CompiledPlan) -> Result<Standing, Failure> {
+    let value = |text: String| HeaderValue::try_from(text).map_err(|error| Failure::internal(error.to_string()));
+    let mode = match key.mode {
+        Mode::Live => "live",
+        Mode::Test => "test",
+    };
+    Ok(Standing::new(vec![
+        (header::HOST, value(upstream.authority.to_string())?),
+        (HeaderName::from_static(NAMESPACE), value(key.namespace.to_string())?),
+        (HeaderName::from_static(APPLICATION), value(key.application.to_string())?),
+        (HeaderName::from_static(SUBSCRIPTION), value(subscription.id.to_string())?),
+        (HeaderName::from_static(PLAN), value(plan.plan.clone())?),
+        (HeaderName::from_static(MODE), HeaderValue::from_static(mode)),
+    ]))
 }

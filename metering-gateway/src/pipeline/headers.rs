@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     forwarded::{self, Origin},
-    grant::Identity,
     outgoing::is_identity,
 };
 
@@ -42,14 +41,10 @@ pub enum KeyPlace {
 /// What an upstream is told of the call.
 #[derive(Debug)]
 pub struct Forwarded<'a> {
-    /// Who calls.
-    pub identity: &'a Identity,
     /// The call's id.
     pub request_id: &'a HeaderValue,
     /// Where the call came from.
     pub origin: Origin<'a>,
-    /// The upstream, as `Host` has it.
-    pub authority: &'a HeaderValue,
     /// Where the credential stood, which is removed.
     pub key_place: KeyPlace,
     /// The protocol that the caller asked to switch to; kept, with `Connection: upgrade`.

@@ -17,6 +17,7 @@ pub mod outgoing;
 pub mod path;
 pub mod respond;
 pub mod route;
+pub mod standing;
 pub mod tokens;
 pub mod tunnel;
 pub mod units;
@@ -31,7 +32,7 @@ use calendar::Timestamp;
 use caller::CallerStream;
 use grant::Grant;
 use http::{HeaderValue, Request, Response, Version, header};
-use respond::{About, Failure};
+use respond::{About, Failure, Limits, Said};
 
 use crate::{
     core::Core,
@@ -41,7 +42,7 @@ use crate::{
 };
 
 /// Answers one call.
-pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<CallerStream>) -> Response<AnswerBody> {
+pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<CallerStream>) -> Answer {
     let index = core.index();
     let now = core.now();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| core.request_id());
@@ -49,7 +50,7 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<CallerStrea
     if cors::is_preflight(request.method(), request.headers()) {
         let answer = cors::preflight(&index, &request);
         observed.inspect(|observed| observed.answered(answer.status().as_u16()));
-        return answer;
+        return Answer { response: answer, said: None };
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
     let found = Found { route: OnceCell::new(), grant: OnceCell::new(), trace, observed };
@@ -74,17 +75,33 @@ pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<CallerStrea
         }
         answer
     });
-    if let Some(grant) = found.grant.get() {
-        respond::put_limits(&mut answer, grant, grant.limit_header(&core, now));
-    }
-    answer.headers_mut().insert(headers::X_REQUEST_ID, request_id);
     if let Some(origin) = &origin {
         cors::open_to(origin, &index.settings, found.route.get().and_then(|route| route.cors()), answer.headers_mut());
     }
     if let Some(observed) = &found.observed {
         observed.answered(answer.status().as_u16());
     }
-    answer
+    let said = Said { request_id, limits: found.grant.into_inner().map(|grant| Limits { core, grant, now }) };
+    Answer { response: answer, said: Some(said) }
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub struct Answer {
+    /// The answer itself.
+    pub response: Response<AnswerBody>,
+    /// What the gateway says on it besides.
+    pub said: Option<Said>,
+}
+
+impl Answer {
+    /// With what the gateway says in its head.
+    pub fn into_response(mut self) -> Response<AnswerBody> {
+        if let Some(said) = &self.said {
+            said.put(self.response.headers_mut());
+        }
+        self.response
+    }
 }
 
 /// What the stages found out of a call, for the answer to it, whichever stage gives it.
@@ -126,11 +143,16 @@ async fn stages<'a>(
     if let Some(observed) = &found.observed {
         observed.route(route);
     }
-    let caller = api_key::authenticate(index, request.headers(), now, &core.metrics)?;
+    let caller = api_key::shown(request.headers())?;
+    let known = core.grants.known(index, &caller.digest, route, now);
+    let key = known.as_ref().map_or_else(|| api_key::find(index, &caller.digest, now, &core.metrics), |known| Ok(&known.key))?;
     if let Some(observed) = &found.observed {
-        observed.key(caller.key);
+        observed.key(key);
     }
-    let grant = core.grants.get(core, index, caller.key, route, now)?;
+    let grant = match &known {
+        Some(known) => known.clone(),
+        None => core.grants.get(core, index, key, route, now)?,
+    };
     let grant = found.grant.get_or_init(|| grant);
     forward::check_length(route.max_request_body_bytes(config.max_request_body_bytes), request.headers())?;
     if peer.carries(&core.places, &grant.calls) {

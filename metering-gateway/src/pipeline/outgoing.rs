@@ -3,24 +3,19 @@
 //! The caller's fields are not edited one by one: what passes is decided when they are written, and what the gateway says comes after it. Only rules of a
 //! route, and HTTP/2, need them as a map.
 
-use gateway_control::headers::{APPLICATION, IDENTITY_PREFIX, MODE, NAMESPACE, PLAN, SUBSCRIPTION};
+use gateway_control::headers::IDENTITY_PREFIX;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{
     forwarded,
     headers::{self, Forwarded, KeyPlace, X_API_KEY, X_REQUEST_ID},
+    standing::Standing,
 };
 use crate::observe::trace::{Trace, TracePasses};
 
-const X_NAMESPACE: HeaderName = HeaderName::from_static(NAMESPACE);
-const X_APPLICATION: HeaderName = HeaderName::from_static(APPLICATION);
-const X_SUBSCRIPTION: HeaderName = HeaderName::from_static(SUBSCRIPTION);
-const X_PLAN: HeaderName = HeaderName::from_static(PLAN);
-const X_MODE: HeaderName = HeaderName::from_static(MODE);
-
 /// The head of a request on its way to the upstream.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct Outgoing<'a> {
     /// The method.
     pub method: Method,
     /// Path and query.
@@ -32,6 +27,8 @@ pub struct Outgoing {
     /// Which of them pass; all, once they are as the upstream gets them.
     filter: Option<Filter>,
     added: Vec<(HeaderName, HeaderValue)>,
+    /// What the upstream is told with each call of its caller, until the fields are as the upstream gets them.
+    told: Option<&'a Standing>,
 }
 
 /// Which of a caller's fields pass.
@@ -43,11 +40,10 @@ struct Filter {
     named: Vec<HeaderName>,
 }
 
-impl Outgoing {
+impl<'a> Outgoing<'a> {
     /// What of a caller's head goes to the upstream, and what the gateway says besides.
-    pub fn new(method: Method, target: String, fields: HeaderMap, forwarded: &Forwarded<'_>, trace: &Trace) -> Self {
-        let mut added = Vec::with_capacity(14);
-        added.push((header::HOST, forwarded.authority.clone()));
+    pub fn new(method: Method, target: String, fields: HeaderMap, told: &'a Standing, forwarded: &Forwarded<'_>, trace: &Trace) -> Self {
+        let mut added = Vec::with_capacity(6);
         // Most calls have none of these, which one look at the names tells at a fraction of what looking each of them up would cost.
         let (mut has_te, mut has_authorization, mut has_connection) = (false, false, false);
         for name in fields.keys() {
@@ -63,27 +59,22 @@ impl Outgoing {
             added.push((header::UPGRADE, protocol.clone()));
         }
         forwarded::put(&fields, &forwarded.origin, &mut added);
-        let identity = forwarded.identity;
-        for (name, value) in [
-            (X_NAMESPACE, &identity.namespace),
-            (X_APPLICATION, &identity.application),
-            (X_SUBSCRIPTION, &identity.subscription),
-            (X_PLAN, &identity.plan),
-            (X_MODE, &identity.mode),
-            (X_REQUEST_ID, forwarded.request_id),
-        ] {
-            added.push((name, value.clone()));
-        }
+        added.push((X_REQUEST_ID, forwarded.request_id.clone()));
         let filter = Filter {
             // A caller may send its key in both places: it stays here, while a credential of the upstream's own passes.
             authorization: has_authorization && forwarded.key_place != KeyPlace::Authorization && !headers::holds_key(&fields),
             trace: trace.to_upstream(&mut added),
             named: if has_connection { headers::named_by_connection(&fields) } else { Vec::new() },
         };
-        Self { method, target, switches: forwarded.upgrade.is_some(), fields, filter: Some(filter), added }
+        Self { method, target, switches: forwarded.upgrade.is_some(), fields, filter: Some(filter), added, told: Some(told) }
     }
 
-    /// Hands out each field that the upstream gets.
+    /// The first of the fields that the upstream gets, as HTTP/1.1 has them.
+    pub fn standing_lines(&self) -> &[u8] {
+        self.told.map_or(&[], Standing::lines)
+    }
+
+    /// Hands out the other fields.
     #[inline]
     pub fn for_each(&self, mut put: impl FnMut(&HeaderName, &HeaderValue)) {
         for (name, value) in &self.fields {
@@ -96,7 +87,10 @@ impl Outgoing {
 
     /// The fields as a map.
     pub fn to_map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.fields.len() + self.added.len());
+        let mut map = HeaderMap::with_capacity(self.fields.len() + self.added.len() + 6);
+        if let Some(told) = self.told {
+            told.append_to(&mut map);
+        }
         self.for_each(|name, value| _ = map.append(name, value.clone()));
         map
     }
@@ -105,7 +99,7 @@ impl Outgoing {
     pub fn edit(&mut self, edit: impl FnOnce(&mut HeaderMap)) {
         let mut map = self.to_map();
         edit(&mut map);
-        (self.fields, self.filter, self.added) = (map, None, Vec::new());
+        (self.fields, self.filter, self.added, self.told) = (map, None, Vec::new(), None);
     }
 }
 
@@ -135,36 +129,41 @@ pub fn is_identity(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::{
         listener::Peer,
         observe::trace::{Incoming, TraceIds},
-        pipeline::{forwarded::Origin, grant::Identity},
+        pipeline::forwarded::Origin,
     };
 
-    fn sent(fields: &[(&'static str, &'static str)], key_place: KeyPlace, upgrade: Option<HeaderValue>) -> Outgoing {
+    static TOLD: LazyLock<Standing> = LazyLock::new(|| {
+        let told = [
+            ("host", "up:80"),
+            ("tollkeeper-namespace", "ns"),
+            ("tollkeeper-application", "app"),
+            ("tollkeeper-subscription", "sub"),
+            ("tollkeeper-plan", "pro"),
+            ("tollkeeper-mode", "live"),
+        ];
+        Standing::new(told.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into())
+    });
+
+    fn sent(fields: &[(&'static str, &'static str)], key_place: KeyPlace, upgrade: Option<HeaderValue>) -> Outgoing<'static> {
         let mut map = HeaderMap::new();
         fields.iter().for_each(|(name, value)| _ = map.append(*name, HeaderValue::from_static(value)));
-        let identity = Identity {
-            namespace: HeaderValue::from_static("ns"),
-            application: HeaderValue::from_static("app"),
-            subscription: HeaderValue::from_static("sub"),
-            plan: HeaderValue::from_static("pro"),
-            mode: HeaderValue::from_static("live"),
-        };
         let peer = Peer::new([192, 0, 2, 9].into(), false);
-        let (request_id, authority) = (HeaderValue::from_static("id"), HeaderValue::from_static("up:80"));
+        let request_id = HeaderValue::from_static("id");
         let forwarded = Forwarded {
-            identity: &identity,
             request_id: &request_id,
             origin: Origin { peer: &peer, trusted_hops: 0, host: None, prefix: "" },
-            authority: &authority,
             key_place,
             upgrade,
             wants_trailers: false,
         };
         let trace = Trace::begin(&TraceIds::new(1), Incoming::of(&map), None, false);
-        Outgoing::new(Method::GET, "/".into(), map, &forwarded, &trace)
+        Outgoing::new(Method::GET, "/".into(), map, &TOLD, &forwarded, &trace)
     }
 
     #[test]

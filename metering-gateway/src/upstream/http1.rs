@@ -95,7 +95,7 @@ impl Http1 {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn send(&mut self, head: &Outgoing, body: RequestBody) -> Result<Response<UpstreamBody>, Failure> {
+    pub async fn send(&mut self, head: &Outgoing<'_>, body: RequestBody) -> Result<Response<UpstreamBody>, Failure> {
         let writer = write::request(&self.wire, head, &body);
         let mut sending =
             Sending { wire: &self.wire, writer: Some((writer, body)), broken: None, scanned: Scanned::default(), method: &head.method };

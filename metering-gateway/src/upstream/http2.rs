@@ -244,7 +244,12 @@ impl Stream {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn send(&mut self, upstream: &Upstream, head: &Outgoing, body: RequestBody) -> Result<Response<UpstreamBody>, StreamFailure> {
+    pub async fn send(
+        &mut self,
+        upstream: &Upstream,
+        head: &Outgoing<'_>,
+        body: RequestBody,
+    ) -> Result<Response<UpstreamBody>, StreamFailure> {
         let mut sender = self.connection.sender.clone();
         if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
             self.connection.retire();
@@ -264,7 +269,7 @@ impl Stream {
 }
 
 /// The head in the form of HTTP/2: scheme and authority stand in the target, and `Host` does not exist.
-fn request(upstream: &Upstream, head: &Outgoing) -> Result<Request<()>, StreamFailure> {
+fn request(upstream: &Upstream, head: &Outgoing<'_>) -> Result<Request<()>, StreamFailure> {
     let mut target = http::uri::Parts::default();
     target.scheme = Some(if upstream.group.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
     target.authority = Some(upstream.authority.clone());

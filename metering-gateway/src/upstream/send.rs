@@ -51,7 +51,7 @@ enum Failed {
 struct Sending<'a> {
     group: &'a Group,
     upstream: &'a Upstream,
-    head: &'a Outgoing,
+    head: &'a Outgoing<'a>,
     patience: Patience,
     /// Has the exchange woken.
     pulse: &'a Pulse,
@@ -72,7 +72,7 @@ struct Sending<'a> {
 pub async fn send(
     group: &Group,
     upstream: &Upstream,
-    head: &Outgoing,
+    head: &Outgoing<'_>,
     body: RequestBody,
     patience: Patience,
     pulse: &Pulse,

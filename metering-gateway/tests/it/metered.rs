@@ -85,7 +85,7 @@ async fn answer(core: &Rc<Core>, world: &World, path: &str) -> Response<AnswerBo
     let request = Request::get(path).header("host", "g").header("x-api-key", world.live.reveal()).body(Empty::<Bytes>::new());
     let sending = sender.send_request(request.expect("a request"));
     tokio::select! {
-        answer = tokio::time::timeout(SOON, take) => answer.expect("an answer soon").expect("an answer"),
+        answer = tokio::time::timeout(SOON, take) => answer.expect("an answer soon").expect("an answer").into_response(),
         ended = sending => panic!("the call ended by itself: {ended:?}"),
     }
 }

@@ -10,36 +10,41 @@ use crate::{
     policy::{entries::CompiledKey, index::Index},
 };
 
-/// A caller whose key is good.
-#[derive(Debug)]
-pub struct Caller<'a> {
-    /// The key.
-    pub key: &'a CompiledKey,
-    /// Its digest, by which an open exchange is checked again.
+/// What a caller shows that could be a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown {
+    /// The digest of its text, by which an open exchange is checked again.
     pub digest: KeyDigest,
     /// Where it stood.
     pub place: KeyPlace,
 }
 
-/// Finds the caller's key.
+/// Takes the caller's key.
 ///
 /// # Errors
-/// When there is none, or it is garbage, unknown or expired.
-pub fn authenticate<'a>(index: &'a Index, headers: &HeaderMap, now: Timestamp, metrics: &CoreMetrics) -> Result<Caller<'a>, Failure> {
+/// When there is none, or it is garbage.
+pub fn shown(headers: &HeaderMap) -> Result<Shown, Failure> {
     let (text, place) = presented(headers)?;
     match credential::kind_of(text) {
         Some(CredentialKind::Live | CredentialKind::Test) => (),
         _ => return Err(Failure::KeyInvalid),
     }
-    let digest = KeyDigest::of(text);
-    let key = index.keys.get(&digest).ok_or_else(|| {
+    Ok(Shown { digest: KeyDigest::of(text), place })
+}
+
+/// Finds a key that is good now.
+///
+/// # Errors
+/// When it is unknown or expired.
+pub fn find<'a>(index: &'a Index, digest: &KeyDigest, now: Timestamp, metrics: &CoreMetrics) -> Result<&'a CompiledKey, Failure> {
+    let key = index.keys.get(digest).ok_or_else(|| {
         metrics.unknown_key();
         Failure::KeyInvalid
     })?;
     if key.expired(now) {
         return Err(Failure::KeyInvalid);
     }
-    Ok(Caller { key, digest, place })
+    Ok(key)
 }
 
 /// The one credential that a caller sent: `x-api-key`, else `authorization: Bearer`. Two of a kind are refused, because what stands behind the gateway
