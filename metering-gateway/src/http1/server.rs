@@ -23,7 +23,8 @@ use crate::{
         self, Answer,
         body::AnswerBody,
         caller::CallerStream,
-        respond::{About, Failure, Said},
+        respond::{About, Failure},
+        said::Said,
     },
 };
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use http_body::{Body, Frame};
 
 use super::Wire;
-use crate::pipeline::{outgoing::Outgoing, respond::Said};
+use crate::pipeline::{outgoing::Outgoing, said::Said};
 
 /// Pieces up to this size are copied behind what is to be sent before them, so that both leave in one piece; larger ones are sent from where they are.
 const COPIED_BYTES: usize = 8 * 1024;

@@ -21,10 +21,7 @@ use http::{HeaderName, HeaderValue, header};
 use ids::RouteId;
 use quota::{Enforcement, Fields, Limiter, MICROUNITS_PER_UNIT, NANOS_PER_SECOND, QuotaLimit, RateLimit, Scope};
 
-use super::{
-    respond::{Failure, RATE_LIMIT_POLICY},
-    standing::Standing,
-};
+use super::{respond::Failure, said::RATE_LIMIT_POLICY, standing::Standing};
 use crate::{
     core::{Core, FastMap},
     limits::{places::NamespaceCalls, quota::QuotaCell, rate::Wanted},

@@ -17,6 +17,7 @@ pub mod outgoing;
 pub mod path;
 pub mod respond;
 pub mod route;
+pub mod said;
 pub mod standing;
 pub mod tokens;
 pub mod tunnel;
@@ -32,7 +33,8 @@ use calendar::Timestamp;
 use caller::CallerStream;
 use grant::Grant;
 use http::{HeaderValue, Request, Response, Version, header};
-use respond::{About, Failure, Limits, Said};
+use respond::{About, Failure};
+use said::{Limits, Said};
 
 use crate::{
     core::Core,
