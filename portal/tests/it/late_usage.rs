@@ -29,17 +29,19 @@ const MARCH: &str = "2026-03-01T00:00:00Z";
 
 /// A fee of 31, and calls in tiers: the first hundred at 0.10, the rest at 0.05 with 1 once.
 async fn world(portal: &Portal) -> World {
-    let world = World::new(portal, 1_000_000).await;
-    sqlx::query("UPDATE subscriptions SET started_at = $1, open_from = $1").bind(at(MARCH)).execute(&portal.app.pool).await.expect("it");
     let tiers =
         json!([{"up_to": "100", "unit_amount": "0.10", "flat_amount": "0"}, {"up_to": null, "unit_amount": "0.05", "flat_amount": "1"}]);
-    let cards = [
-        ("Base fee", None, json!({"type": "flat", "amount": "31"})),
-        ("Calls", Some(world.meter.uuid()), json!({"type": "graduated", "tiers": tiers})),
-    ];
-    for (position, (name, meter, price)) in cards.into_iter().enumerate() {
+    priced(portal, json!({"type": "graduated", "tiers": tiers}), json!({})).await
+}
+
+/// A fee of 31, and calls at a price, with the terms of their rate card.
+async fn priced(portal: &Portal, price: Value, terms: Value) -> World {
+    let world = World::new(portal, 1_000_000).await;
+    sqlx::query("UPDATE subscriptions SET started_at = $1, open_from = $1").bind(at(MARCH)).execute(&portal.app.pool).await.expect("it");
+    let cards = [("Base fee", None, json!({"type": "flat", "amount": "31"}), json!({})), ("Calls", Some(world.meter.uuid()), price, terms)];
+    for (position, (name, meter, price, terms)) in cards.into_iter().enumerate() {
         sqlx::query(
-            "INSERT INTO rate_cards (id, plan_version_id, position, name, meter_id, price, terms) VALUES ($1, $2, $3, $4, $5, $6, '{}')",
+            "INSERT INTO rate_cards (id, plan_version_id, position, name, meter_id, price, terms) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(RateCardId::new().uuid())
         .bind(world.plan_version.uuid())
@@ -47,6 +49,7 @@ async fn world(portal: &Portal) -> World {
         .bind(name)
         .bind(meter)
         .bind(price)
+        .bind(terms)
         .execute(&portal.app.pool)
         .await
         .expect("a rate card");
@@ -134,6 +137,32 @@ async fn late_usage_goes_on_the_next_invoice_at_its_tier_position(pool: PgPool) 
     // It is billed once.
     assert_eq!(close_all(&portal, "2026-06-01T01:00:00Z").await, 1);
     assert_eq!(invoices(&portal).await[2].1.len(), 1);
+    assert_equal(&portal).await;
+}
+
+/// What comes late is billed as if the period had been rated whole: where all units move to another tier, and where a minimum had been made up.
+#[sqlx::test(migrations = "../migrations")]
+async fn late_usage_rates_volumes_and_minimums_of_its_period_again(pool: PgPool) {
+    let tiers =
+        json!([{"up_to": "100", "unit_amount": "0.10", "flat_amount": "0"}, {"up_to": null, "unit_amount": "0.05", "flat_amount": "0"}]);
+    let portal = Portal::new(pool);
+    let world = priced(&portal, json!({"type": "volume", "tiers": tiers}), json!({"minimum_spend": "7"})).await;
+    // Forty calls for 4, and 3 more to the minimum.
+    ship(&portal, vec![march(&world, &portal, 40)]).await;
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    assert_eq!(invoices(&portal).await[0].0.total.to_string(), "38.00 EUR");
+    // Ninety calls cost 9: five more, less the three that the minimum had added.
+    ship(&portal, vec![march(&world, &portal, 50)]).await;
+    assert_eq!(close_all(&portal, "2026-05-01T01:00:00Z").await, 1);
+    // All 160 are at the second price: 8, which is one less than what was billed.
+    ship(&portal, vec![march(&world, &portal, 70)]).await;
+    assert_eq!(close_all(&portal, "2026-06-01T01:00:00Z").await, 1);
+    let of_march = |invoice: &(Invoice, Vec<InvoiceLine>)| {
+        let late = invoice.1.iter().filter(|line| line.service.is_some_and(|service| service.from == at(MARCH)));
+        late.map(|line| line.detail.total.to_string()).collect::<Vec<_>>()
+    };
+    let all = invoices(&portal).await;
+    assert_eq!((of_march(&all[1]), of_march(&all[2])), (vec!["5.00".into(), "-3.00".into()], vec!["-1.00".into()]), "{all:?}");
     assert_equal(&portal).await;
 }
 
