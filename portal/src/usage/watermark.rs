@@ -4,6 +4,9 @@
 //! segment's rows to both tables of sums. A late segment is one without the mark, like any other. One transaction at a time adds, under an advisory
 //! lock, and what is lost with it is neither marked nor added.
 //!
+//! Locks are taken in one order: partitions, sums, histograms. Whoever moves rows between partitions and then adds to the sums in one transaction holds the
+//! first when it waits for the second, so nobody may wait for the first while holding the second.
+//!
 //! The more waits, the more rows one round folds into the same sums, so that a round costs less a row the higher the load is.
 
 use std::time::Duration;
@@ -40,9 +43,9 @@ pub struct Lag {
 /// Adds what is accepted and not in the sums yet, until nothing is, histograms of latency included; answers how many segments that were. Waits for
 /// whoever does the same.
 pub async fn catch_up(tx: &mut Tx, now: Timestamp) -> Result<u64> {
+    partitions::hold(tx).await?;
     store::lock(tx, Lock::Sums).await?;
     store::lock(tx, Lock::Histograms).await?;
-    partitions::hold(tx).await?;
     let mut segments = 0;
     loop {
         let added = store::add_pending(tx, ROUND_ROWS, now).await?;
@@ -112,10 +115,10 @@ async fn is_stopped_within(app: &App, pause: Duration) -> bool {
 /// One round, if nobody else is at it; answers the number of rows.
 async fn round(app: &App) -> Result<i64> {
     let mut tx = app.begin().await?;
+    partitions::hold(&mut tx).await?;
     if !store::try_lock(&mut tx, Lock::Sums).await? {
         return Ok(0);
     }
-    partitions::hold(&mut tx).await?;
     let pending = store::pending(&mut tx, ROUND_ROWS).await?;
     if pending.is_empty() {
         return Ok(0);

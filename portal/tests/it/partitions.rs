@@ -1,6 +1,12 @@
 //! Monthly partitions of usage.
 
-use portal::usage::partitions;
+use std::time::Duration;
+
+use portal::{
+    identity::Actor,
+    reconciliation,
+    usage::{partitions, watermark},
+};
 use sqlx::PgPool;
 
 use crate::{
@@ -66,6 +72,11 @@ async fn months_are_dropped_by_retention_while_sums_and_open_periods_stay(pool: 
         portal.run_jobs().await;
         count("SELECT count(*) FROM usage_rows").await
     };
+    // What is not in the sums stays, however old it is.
+    sqlx::query("UPDATE usage_segments SET rolled_up_at = NULL WHERE seq = 0").execute(&portal.app.pool).await.unwrap();
+    portal.clock.set("2026-07-10T00:00:00Z".parse().unwrap());
+    assert_eq!(clean("2026-07-01").await, 4);
+    sqlx::query("UPDATE usage_segments SET rolled_up_at = accepted_at").execute(&portal.app.pool).await.unwrap();
     // July: rows of May and later are kept anyway, and those of April because its period is open.
     portal.clock.set("2026-07-10T00:00:00Z".parse().unwrap());
     assert_eq!(clean("2026-03-01").await, 4);
@@ -78,4 +89,71 @@ async fn months_are_dropped_by_retention_while_sums_and_open_periods_stay(pool: 
     let again = vec![world.row(&portal, 1, 200)];
     assert_eq!(gateway.post(&portal, "/control/v1/usage", &batch(gateway.journal, 0, 0, 0, again)).await.0, 200);
     assert_eq!(count("SELECT sum(count)::bigint FROM usage_rollup_day").await, 4);
+}
+
+/// Waits until somebody waits for an advisory lock, and for nothing else.
+async fn somebody_waits(pool: &PgPool) {
+    let look = async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(pool).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), look).await.expect("it waits until rows have moved");
+}
+
+/// A statement that began while rows moved would see them in neither partition: whoever compares them, or adds them to the sums, waits.
+#[sqlx::test(migrations = "../migrations")]
+async fn who_reads_rows_waits_while_they_move(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = World::new(&portal, 100).await;
+    let gateway = gateway(&portal, "one", None).await;
+    assert_eq!(
+        gateway.post_only(&portal, "/control/v1/usage", &batch(gateway.journal, 0, 0, 0, vec![world.row(&portal, 1, 200)])).await.0,
+        200
+    );
+    for adds in [true, false] {
+        let mut moving = portal.app.begin().await.unwrap();
+        partitions::make_ahead(&mut moving, portal.now()).await.unwrap();
+        let (app, now) = (portal.app.clone(), portal.now());
+        let reading = tokio::spawn(async move {
+            if adds {
+                let mut tx = app.begin().await.unwrap();
+                assert_eq!(watermark::catch_up(&mut tx, now).await.unwrap(), 1);
+                tx.commit().await.unwrap();
+            } else {
+                assert!(reconciliation::compare(&app, &Actor::system(), now).await.unwrap().finished);
+            }
+        });
+        somebody_waits(&portal.app.pool).await;
+        moving.commit().await.unwrap();
+        reading.await.unwrap();
+    }
+    let mut tx = portal.app.begin().await.unwrap();
+    assert_eq!(reconciliation::differences(&mut tx, &Actor::system(), false, 10, 0).await.unwrap(), []);
+}
+
+/// Who makes partitions and adds to the sums in one transaction, as generated history is taken, holds the lock that a worker waits for while he waits for
+/// none that the worker holds.
+#[sqlx::test(migrations = "../migrations")]
+async fn adding_to_the_sums_beside_a_worker_is_no_deadlock(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = World::new(&portal, 100).await;
+    let gateway = gateway(&portal, "one", None).await;
+    assert_eq!(
+        gateway.post_only(&portal, "/control/v1/usage", &batch(gateway.journal, 0, 0, 0, vec![world.row(&portal, 1, 200)])).await.0,
+        200
+    );
+    let mut tx = portal.app.begin().await.unwrap();
+    partitions::make_ahead(&mut tx, portal.now()).await.unwrap();
+    let worker = tokio::spawn(watermark::run(portal.app.clone()));
+    somebody_waits(&portal.app.pool).await;
+    let added = tokio::time::timeout(Duration::from_secs(20), watermark::catch_up(&mut tx, portal.now())).await.expect("it does not wait");
+    assert_eq!(added.expect("no deadlock"), 1);
+    tx.commit().await.unwrap();
+    portal.app.shutdown.cancel();
+    worker.await.unwrap();
+    let count = sqlx::query_scalar::<_, i64>("SELECT sum(count)::bigint FROM usage_rollup_day").fetch_one(&portal.app.pool).await.unwrap();
+    assert_eq!(count, 1, "once");
 }
