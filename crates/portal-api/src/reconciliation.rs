@@ -29,6 +29,10 @@ pub enum DifferenceKind {
     RollupDoubled,
     /// A sum is not that of the usage behind it.
     RollupDiffers,
+    /// A largest or a last value is not that of the usage behind it.
+    RollupLevels,
+    /// A quota's ledger holds other use than was rolled up.
+    LedgerUsed,
     /// An invoice is not the sum of its lines.
     InvoiceSum,
     /// An invoice bills other units than were rolled up in time for it.

@@ -113,11 +113,17 @@ pub async fn correct(tx: &mut Tx, actor: &Actor, input: &CorrectUsage, now: Time
         cost_before: effect.before,
         cost_after: effect.after,
         credit_note,
-        moves_quota: effect.outcome == Outcome::OpenPeriod && effect.period.contains(now),
+        moves_quota: effect.outcome == Outcome::OpenPeriod && effect.period.contains(now) && adds_up(tx, input.meter).await?,
     };
     corrections::keep(tx, actor, &new, now).await?;
     let made = corrections::by_key(tx, actor, input.tenant, &new.idempotency_key).await?;
     made.ok_or_else(|| Error::internal(anyhow::anyhow!("the correction {} was made and is not there", new.id)))
+}
+
+/// Whether the meter's units add up, as those of a quota do.
+async fn adds_up(tx: &mut Tx, meter: MeterId) -> Result<bool> {
+    let meters = catalog::meter::meters(tx).await?;
+    Ok(meters.iter().any(|known| known.id == meter && matches!(known.aggregation, Aggregation::Count | Aggregation::Sum)))
 }
 
 fn same(made: Correction, input: &CorrectUsage) -> Result<Correction> {
@@ -140,9 +146,8 @@ async fn effect(tx: &mut Tx, actor: &Actor, subscription: &BilledSubscription, i
         return Err(Error::conflict("The invoice of this period was taken back: nothing is billed of it, and nothing can be corrected."));
     }
     let meters = catalog::meter::meters(tx).await?;
-    let adds_up = |meter: &catalog::Meter| matches!(meter.aggregation, Aggregation::Count | Aggregation::Sum);
-    if !meters.iter().any(|meter| meter.id == input.meter && adds_up(meter)) {
-        return Err(Error::invalid("meter", "Choose a meter whose units add up: one that counts or sums."));
+    if !meters.iter().any(|meter| meter.id == input.meter) {
+        return Err(Error::invalid("meter", "Choose a meter."));
     }
     let period = subscription.served(whole);
     let change = Change { meter: input.meter, plan_version: subscription.plan_version, units: input.units };
@@ -204,7 +209,7 @@ pub struct Correctable {
     pub application_name: String,
     /// The last periods, the newest first: the start, and words for it.
     pub periods: Vec<(String, String)>,
-    /// Meters that add up: the id, and the name.
+    /// The meters: the id, and the name.
     pub meters: Vec<(String, String)>,
 }
 
@@ -233,12 +238,11 @@ pub async fn correctable(
         whole = subscription.whole_period_at(whole.from.minus(std::time::Duration::from_micros(1)));
     }
     let meters = catalog::meter::meters(tx).await?;
-    let adds_up = |meter: &&catalog::Meter| matches!(meter.aggregation, Aggregation::Count | Aggregation::Sum);
     Ok(Correctable {
         tenant_name: late_store::tenant_name(tx, tenant).await?,
         subscription: subscription.id,
         application_name: subscription.application_name.clone(),
         periods,
-        meters: meters.iter().filter(adds_up).map(|meter| (meter.id.to_string(), format!("{} ({})", meter.name, meter.unit))).collect(),
+        meters: meters.iter().map(|meter| (meter.id.to_string(), format!("{} ({})", meter.name, meter.unit))).collect(),
     })
 }

@@ -103,8 +103,10 @@ async fn owed_by(
     let proration = subscription.proration(Period { from: whole.from, ..period })?;
     let zone = &subscription.anchor.zone;
     let dates = (zone.date_at(period.from), zone.date_at(period.to.minus(std::time::Duration::from_micros(1))));
+    // What was billed of distinct values stands where the rows that they are counted from were dropped.
+    let uncountable = store::uncountable_meters(tx, period_start).await?;
     let mut charges = Vec::new();
-    for priced in facts.cards().filter(|priced| priced.card.meter.is_some()) {
+    for priced in facts.cards().filter(|priced| priced.card.meter.is_some_and(|meter| !uncountable.contains(&meter))) {
         let quantity = priced.quantity(&units);
         // Of a version that is not the subscription's own, nothing is billed where nothing was used.
         let already_billed = billed.get(&priced.card.id).copied().or_else(|| priced.is_own.then_some(Quantity::ZERO));

@@ -1,7 +1,7 @@
 //! The SQL of what closed periods owe.
 
 use calendar::Timestamp;
-use ids::{InvoiceId, SubscriptionId, TenantId};
+use ids::{InvoiceId, MeterId, SubscriptionId, TenantId};
 
 use crate::{db::Tx, error::Result};
 
@@ -28,6 +28,17 @@ pub(super) async fn closed_periods_with_use(
     )
     .fetch_all(&mut **tx)
     .await?)
+}
+
+/// The meters of distinct values of which rows of a period were dropped: what they come to cannot be counted any more.
+pub(super) async fn uncountable_meters(tx: &mut Tx, period_start: Timestamp) -> Result<Vec<MeterId>> {
+    let ids = sqlx::query_scalar!(
+        "SELECT m.id FROM meters m CROSS JOIN usage_retention r WHERE m.aggregation = 'unique_count' AND r.rows_from > $1 ORDER BY m.id",
+        period_start
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(ids.into_iter().map(MeterId::from_uuid).collect())
 }
 
 /// The invoice that a period was closed into.

@@ -4,9 +4,9 @@ use ids::{InvoiceId, NamespaceId, SubscriptionId, TenantId};
 
 use super::{
     finding::{Finding, Kind, Place, Scope},
-    invoice_store as store,
+    invoice_store as store, level_store as levels,
 };
-use crate::{billing, db::Tx, error::Result, identity::Actor};
+use crate::{billing, db::Tx, error::Result, identity::Actor, usage::partitions};
 
 /// Compares all invoices of a subscription.
 pub(super) async fn compare(tx: &mut Tx, actor: &Actor, of: (NamespaceId, SubscriptionId)) -> Result<(Scope, Vec<Finding>)> {
@@ -28,7 +28,13 @@ pub(super) async fn compare(tx: &mut Tx, actor: &Actor, of: (NamespaceId, Subscr
             ),
         });
     }
-    for wrong in store::wrong_units(tx, of.0, of.1).await? {
+    let mut wrong_units = store::wrong_units(tx, of.0, of.1).await?;
+    let meters = levels::meters(tx).await?;
+    if !meters.is_empty() {
+        let rows_from = partitions::rows_from(tx).await?;
+        wrong_units.extend(levels::wrong_units(tx, of, &meters, rows_from).await?);
+    }
+    for wrong in wrong_units {
         let invoice = InvoiceId::from_uuid(wrong.invoice_id);
         findings.push(Finding {
             kind: Kind::InvoiceUnits,

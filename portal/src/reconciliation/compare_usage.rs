@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 
 use super::{
     finding::{Finding, Kind, Place, Scope},
+    level_store::{self as levels, DifferingLevels},
     usage_store::{self as store, DifferingSums, SegmentRows},
 };
 use crate::{db::Tx, error::Result};
@@ -83,7 +84,12 @@ pub(super) async fn sums_between(
 ) -> Result<(Scope, Vec<Finding>)> {
     let to = floor_day(to.plus(DAY - Duration::from_micros(1)));
     let differing = store::differing_sums(tx, of.0, of.1, floor_day(from), to).await?;
-    let findings = differing.iter().map(|sums| sums_differ(of, sums)).collect();
+    let mut findings: Vec<Finding> = differing.iter().map(|sums| sums_differ(of, sums)).collect();
+    let meters = levels::meters(tx).await?;
+    if !meters.is_empty() {
+        let differing = levels::differing(tx, of, &meters, floor_day(from), to).await?;
+        findings.extend(differing.iter().map(|levels| levels_differ(of, levels)));
+    }
     Ok((Scope::stretch(sums_scope(of), floor_day(from), to), findings))
 }
 
@@ -137,5 +143,25 @@ fn sums_differ(of: (NamespaceId, SubscriptionId), sums: &DifferingSums) -> Findi
         expected: pick(sums.accepted_calls, sums.accepted_units),
         found: pick(sums.rolled_calls, sums.rolled_units),
         detail,
+    }
+}
+
+fn levels_differ(of: (NamespaceId, SubscriptionId), levels: &DifferingLevels) -> Finding {
+    let width = if levels.is_day { "day" } else { "hour" };
+    Finding {
+        kind: Kind::RollupLevels,
+        subject: format!("{width} {}", levels.at),
+        at: Some(levels.at),
+        place: Place { namespace: Some(of.0), subscription: Some(of.1), ..Place::default() },
+        expected: levels.accepted,
+        found: levels.rolled,
+        detail: format!(
+            "Subscription {}, {width} of {}: the largest or last values of {} rollups are not those of their usage. Accepted was up to {}, rolled up {}.",
+            of.1,
+            levels.at,
+            levels.rollups,
+            levels.accepted.normalize(),
+            levels.rolled.normalize()
+        ),
     }
 }

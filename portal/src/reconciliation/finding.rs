@@ -30,6 +30,10 @@ pub enum Kind {
     RollupDoubled,
     /// A sum is not that of the usage behind it.
     RollupDiffers,
+    /// A largest or a last value is not that of the usage behind it.
+    RollupLevels,
+    /// A quota's ledger holds other use than was rolled up.
+    LedgerUsed,
     /// An invoice is not the sum of its lines.
     InvoiceSum,
     /// An invoice bills other units than were rolled up in time for it.
@@ -40,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the chain from the call to the invoice.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Receipts,
         Self::Recorded,
         Self::SegmentMissing,
@@ -51,6 +55,8 @@ impl Kind {
         Self::RollupLost,
         Self::RollupDoubled,
         Self::RollupDiffers,
+        Self::RollupLevels,
+        Self::LedgerUsed,
         Self::InvoiceSum,
         Self::InvoiceUnits,
         Self::InvoiceRate,
@@ -69,6 +75,8 @@ impl Kind {
             Self::RollupLost => "rollup_lost",
             Self::RollupDoubled => "rollup_doubled",
             Self::RollupDiffers => "rollup_differs",
+            Self::RollupLevels => "rollup_levels",
+            Self::LedgerUsed => "ledger_used",
             Self::InvoiceSum => "invoice_sum",
             Self::InvoiceUnits => "invoice_units",
             Self::InvoiceRate => "invoice_rate",
@@ -88,6 +96,8 @@ impl Kind {
             Self::RollupLost => "Rollup lost",
             Self::RollupDoubled => "Rollup doubled",
             Self::RollupDiffers => "Rollup differs",
+            Self::RollupLevels => "Largest or last value differs",
+            Self::LedgerUsed => "Quota ledger differs",
             Self::InvoiceSum => "Invoice does not add up",
             Self::InvoiceUnits => "Invoiced units differ",
             Self::InvoiceRate => "Invoiced amount differs",

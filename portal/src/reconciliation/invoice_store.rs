@@ -48,7 +48,7 @@ pub(super) struct WrongUnits {
     pub invoice_id: Uuid,
 }
 
-/// Units are compared where they add up: a maximum or a last value has none. More than was rolled up must never be billed, and what was accepted before
+/// Units that add up; [`super::level_store::wrong_units`] compares the others. More than was rolled up must never be billed, and what was accepted before
 /// the invoice was made must be on it; what came later is billed later.
 pub(super) async fn wrong_units(tx: &mut Tx, namespace: NamespaceId, subscription: SubscriptionId) -> Result<Vec<WrongUnits>> {
     Ok(sqlx::query_as!(

@@ -1,12 +1,15 @@
 //! What was answered, what was recorded and what is billed, compared all the time (SEMANTICS M7). See `README.md` for the invariants.
 
 mod compare_invoices;
+mod compare_ledger;
 mod compare_streams;
 mod compare_usage;
 mod difference_store;
 mod finding;
 mod invoice_store;
 pub mod job;
+mod ledger_store;
+mod level_store;
 mod state_store;
 mod stream_store;
 mod sweep;

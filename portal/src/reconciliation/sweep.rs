@@ -10,7 +10,7 @@ use ids::{JournalId, NamespaceId, SubscriptionId, Uuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    compare_invoices, compare_streams, compare_usage, difference_store as differences,
+    compare_invoices, compare_ledger, compare_streams, compare_usage, difference_store as differences,
     finding::{Finding, Scope},
     state_store as state, stream_store, usage_store,
 };
@@ -151,6 +151,8 @@ async fn step(tx: &mut Tx, cursor: &Cursor, now: Timestamp) -> Result<Option<Cur
         Cursor::Subscriptions { after } => {
             let Some((namespace, subscription)) = usage_store::next_subscription(tx, *after).await? else { return Ok(None) };
             let (scope, findings) = compare_invoices::compare(tx, &Actor::system(), (namespace, subscription)).await?;
+            settle(tx, &scope, &findings, now).await?;
+            let (scope, findings) = compare_ledger::compare(tx, (namespace, subscription)).await?;
             settle(tx, &scope, &findings, now).await?;
             let from = partitions::rows_from(tx).await?.unwrap_or(BEGINNING);
             Ok(Some(Cursor::Sums { namespace: namespace.uuid(), subscription: subscription.uuid(), from }))

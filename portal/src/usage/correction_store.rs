@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::{
     corrections::{Correction, NewCorrection, Outcome},
-    figures::PeriodUnits,
+    figures::{Charge, PeriodUnits},
 };
 use crate::{
     audit::Who,
@@ -16,13 +16,14 @@ use crate::{
     identity::Actor,
 };
 
-pub(super) async fn insert(tx: &mut Tx, actor: &Actor, new: &NewCorrection, now: Timestamp) -> Result<()> {
+/// Keeps it, with how far it moved its quota.
+pub(super) async fn insert(tx: &mut Tx, actor: &Actor, new: &NewCorrection, quota_moved: Decimal, now: Timestamp) -> Result<()> {
     let who = Who::from(actor);
     let currency = new.cost_after.currency();
     sqlx::query!(
         "INSERT INTO usage_corrections (namespace_id, id, subscription_id, plan_version_id, period_start, meter_id, units, reason, reference, actor_kind,
-             actor_id, idempotency_key, outcome, currency, cost_before, cost_after, credit_note_id, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+             actor_id, idempotency_key, outcome, currency, cost_before, cost_after, credit_note_id, created_at, quota_moved)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
         new.tenant.uuid(),
         new.id.uuid(),
         new.subscription.uuid(),
@@ -41,26 +42,37 @@ pub(super) async fn insert(tx: &mut Tx, actor: &Actor, new: &NewCorrection, now:
         new.cost_after.amount(),
         new.credit_note.map(InvoiceId::uuid),
         now,
+        quota_moved,
     )
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// The running period's quota moves with the correction, and never below nothing.
-pub(super) async fn move_quota(tx: &mut Tx, new: &NewCorrection) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO quota_ledger AS l (namespace_id, subscription_id, meter_id, period_start, used) VALUES ($1, $2, $3, $4, greatest($5::numeric, 0))
-         ON CONFLICT (namespace_id, subscription_id, meter_id, period_start) DO UPDATE SET used = greatest(l.used + $5::numeric, 0)",
+/// The running period's quota moves with the correction, and never below nothing. Answers by how many units.
+pub(super) async fn move_quota(tx: &mut Tx, new: &NewCorrection) -> Result<Decimal> {
+    let used = sqlx::query_scalar!(
+        "INSERT INTO quota_ledger AS l (namespace_id, subscription_id, meter_id, period_start) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (namespace_id, subscription_id, meter_id, period_start) DO UPDATE SET used = l.used RETURNING used",
         new.tenant.uuid(),
         new.subscription.uuid(),
         new.meter.uuid(),
         new.period_start,
-        new.units,
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    let moved = (used + new.units).max(Decimal::ZERO) - used;
+    sqlx::query!(
+        "UPDATE quota_ledger SET used = used + $5 WHERE namespace_id = $1 AND subscription_id = $2 AND meter_id = $3 AND period_start = $4",
+        new.tenant.uuid(),
+        new.subscription.uuid(),
+        new.meter.uuid(),
+        new.period_start,
+        moved,
     )
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    Ok(moved)
 }
 
 pub(super) async fn sums(tx: &mut Tx, tenant: TenantId, subscription: SubscriptionId, period_start: Timestamp) -> Result<Vec<PeriodUnits>> {
@@ -165,6 +177,31 @@ pub(super) async fn list(
     )
     .fetch_all(&mut **tx)
     .await?;
+    rows.into_iter().map(Row::into_correction).collect()
+}
+
+/// The most corrections that one charge shows.
+const MAX_OF_CHARGE: i64 = 200;
+
+pub(super) async fn of_charge(tx: &mut Tx, charge: &Charge) -> Result<Vec<Correction>> {
+    let rows = corrections!(
+        "WHERE c.namespace_id = $1 AND c.subscription_id = $2 AND c.period_start = $3 AND c.meter_id = $4 ORDER BY c.created_at, c.id LIMIT $5",
+        charge.tenant.uuid(),
+        charge.subscription.uuid(),
+        charge.period_start,
+        charge.meter.uuid(),
+        MAX_OF_CHARGE
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(Row::into_correction).collect()
+}
+
+/// Those that became a credit note.
+pub(super) async fn of_credit_note(tx: &mut Tx, tenant: TenantId, note: InvoiceId) -> Result<Vec<Correction>> {
+    let rows = corrections!("WHERE c.namespace_id = $1 AND c.credit_note_id = $2 ORDER BY c.created_at, c.id", tenant.uuid(), note.uuid())
+        .fetch_all(&mut **tx)
+        .await?;
     rows.into_iter().map(Row::into_correction).collect()
 }
 

@@ -6,7 +6,10 @@ use ids::{CorrectionId, InvoiceId, MeterId, PlanVersionId, SubscriptionId, Tenan
 use rating::Money;
 use rust_decimal::Decimal;
 
-use super::{correction_store as store, figures::PeriodUnits};
+use super::{
+    correction_store as store,
+    figures::{Charge, PeriodUnits},
+};
 use crate::{
     audit,
     db::Tx,
@@ -135,10 +138,8 @@ pub struct NewCorrection {
 /// Keeps a correction, in the audit log as well. `billing` decides what becomes of it.
 pub async fn keep(tx: &mut Tx, actor: &Actor, new: &NewCorrection, now: Timestamp) -> Result<()> {
     actor.require(Permission::Operate)?;
-    store::insert(tx, actor, new, now).await?;
-    if new.moves_quota {
-        store::move_quota(tx, new).await?;
-    }
+    let quota_moved = if new.moves_quota { store::move_quota(tx, new).await? } else { Decimal::ZERO };
+    store::insert(tx, actor, new, quota_moved, now).await?;
     let entry = audit::Entry {
         tenant: Some(new.tenant),
         action: "usage.corrected",
@@ -163,6 +164,18 @@ pub async fn list(
 ) -> Result<Vec<Correction>> {
     actor.require(tenant.map_or(Permission::Operate, Permission::View))?;
     store::list(tx, tenant, subscription, limit.clamp(1, 200), offset.max(0)).await
+}
+
+/// The corrections of the usage behind a charge, the oldest first, for those who pay for it and for operators.
+pub async fn of_charge(tx: &mut Tx, actor: &Actor, charge: &Charge) -> Result<Vec<Correction>> {
+    actor.require(Permission::View(charge.tenant))?;
+    store::of_charge(tx, charge).await
+}
+
+/// The corrections that became a credit note: why it was issued. None where usage that came late made its period cheaper.
+pub async fn of_credit_note(tx: &mut Tx, actor: &Actor, tenant: TenantId, note: InvoiceId) -> Result<Vec<Correction>> {
+    actor.require(Permission::View(tenant))?;
+    store::of_credit_note(tx, tenant, note).await
 }
 
 /// The correction that was made under a key.

@@ -14,7 +14,7 @@ use super::{
     call::UserCall,
     failure::Failure,
     form::Posted,
-    invoices::{InvoiceRow, InvoiceView, PER_PAGE, PageParams, Pages},
+    invoices::{self, InvoiceRow, InvoiceView, PER_PAGE, PageParams, Pages},
     shell::Shell,
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Show {
 async fn show(mut call: UserCall, Path((tenant, id)): Path<(TenantId, InvoiceId)>) -> Result<Html<String>, Failure> {
     call.actor.require(Permission::Operate)?;
     let (invoice, lines) = invoice::get(&mut call.tx, &call.actor, tenant, id).await?;
-    let shell = call.shell(format!("Invoice {}", invoice.display_number()), "admin-invoices").await?;
+    let shell = call.shell(invoices::title(&invoice), "admin-invoices").await?;
     let page = Show {
         shell,
         may_be_paid: invoice.state.may_become(InvoiceState::Paid),

@@ -2,7 +2,17 @@
 
 use rating::{Adjustment, Basis, DetailedLine, LineKind, PriceType, Quantity, Step};
 
-use crate::{billing::Charge, catalog::meter::plural};
+use crate::{
+    billing::Charge,
+    catalog::meter::plural,
+    db::Tx,
+    error::Result,
+    identity::Actor,
+    usage::{
+        corrections::{self, Correction},
+        query,
+    },
+};
 
 /// A line with all that explains it, as text.
 #[derive(Debug, Clone)]
@@ -33,6 +43,8 @@ pub struct LineView {
     pub currency: String,
     /// The allowance of the card and how much of it is used, in percent.
     pub allowance: Option<AllowanceView>,
+    /// What operators added to the usage behind it, or took off, the oldest first.
+    pub corrections: Vec<Correction>,
 }
 
 /// The use of an allowance.
@@ -79,7 +91,14 @@ impl LineView {
             total: line.total.to_string(),
             currency: line.currency.to_string(),
             allowance: None,
+            corrections: Vec::new(),
         }
+    }
+
+    /// The same with the corrections of the usage that it charges.
+    pub async fn corrected(mut self, tx: &mut Tx, actor: &Actor, charge: &query::Charge) -> Result<Self> {
+        self.corrections = corrections::of_charge(tx, actor, charge).await?;
+        Ok(self)
     }
 
     /// A charge of a running period, with its allowance.
@@ -94,7 +113,7 @@ impl LineView {
 
     /// Whether anything but a plain fee is to be explained.
     pub fn is_explained(&self) -> bool {
-        !self.quantity.is_empty() || self.unrounded.is_some() || !self.adjustments.is_empty()
+        !self.quantity.is_empty() || self.unrounded.is_some() || !self.adjustments.is_empty() || !self.corrections.is_empty()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     db::Tx,
     error::Result,
     identity::Actor,
+    usage::{corrections, query::Charge},
 };
 
 /// What a subscription costs so far.
@@ -70,7 +71,24 @@ pub fn days(period: Period, zone: &TimeZone) -> (String, String) {
 
 /// Of every subscription that is live or has something to be invoiced.
 pub async fn views(tx: &mut Tx, actor: &Actor, tenant: TenantId, now: Timestamp) -> Result<Vec<CostView>> {
-    Ok(billing::previews(tx, actor, tenant, now).await?.iter().map(CostView::new).collect())
+    let previews = billing::previews(tx, actor, tenant, now).await?;
+    let mut views = Vec::with_capacity(previews.len());
+    for preview in &previews {
+        let mut view = CostView::new(preview);
+        for (line, meter) in view.lines.iter_mut().zip(preview.charges.iter().map(|charge| charge.meter)) {
+            let Some(meter) = meter else { continue };
+            let behind = Charge {
+                tenant,
+                subscription: preview.subscription.id,
+                period_start: preview.period.from,
+                meter,
+                zone: preview.subscription.anchor.zone.clone(),
+            };
+            line.corrections = corrections::of_charge(tx, actor, &behind).await?;
+        }
+        views.push(view);
+    }
+    Ok(views)
 }
 
 /// The running billing period of a tenant: of its subscription that began first.

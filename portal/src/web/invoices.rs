@@ -14,11 +14,14 @@ use serde::Deserialize;
 use super::{call::Call, charges::LineView, cost, failure::Failure, shell::Shell};
 use crate::{
     app::App,
-    billing::{self, Invoice, InvoiceFilter, InvoiceLine, InvoiceState},
+    billing::{self, Invoice, InvoiceFilter, InvoiceKind, InvoiceLine, InvoiceState},
     db::Tx,
     error::{Error, Result},
     identity::Actor,
-    usage::query::{self, Breakdown, Charge},
+    usage::{
+        corrections::{self, Correction},
+        query::{self, Breakdown, Charge},
+    },
 };
 
 /// Invoices on one page.
@@ -40,6 +43,8 @@ pub struct InvoiceRow {
     pub tenant_name: String,
     /// `INV-000042`.
     pub number: String,
+    /// Whether it gives money back.
+    pub is_credit_note: bool,
     /// The subscription's id.
     pub subscription: String,
     /// The application's name.
@@ -70,6 +75,7 @@ impl InvoiceRow {
             tenant: invoice.tenant.to_string(),
             tenant_name: invoice.tenant_name.clone(),
             number: invoice.display_number(),
+            is_credit_note: invoice.kind == InvoiceKind::CreditNote,
             subscription: invoice.subscription.to_string(),
             application: invoice.application_name.clone(),
             plan: invoice.plan_name.clone(),
@@ -155,6 +161,34 @@ pub(super) struct InvoiceView {
     pub subtotal: String,
     pub tax: Option<String>,
     pub zone: String,
+    /// Of a credit note: what it corrects, and why.
+    pub credit: Option<Credit>,
+}
+
+/// What a credit note corrects, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Credit {
+    /// The number of the invoice.
+    pub corrects: Option<String>,
+    /// The corrections; none where usage that came late made the period cheaper.
+    pub corrections: Vec<Correction>,
+}
+
+impl Credit {
+    async fn load(tx: &mut Tx, actor: &Actor, invoice: &Invoice) -> Result<Option<Self>> {
+        if invoice.kind != InvoiceKind::CreditNote {
+            return Ok(None);
+        }
+        let corrects = match invoice.corrects {
+            Some(id) => {
+                let (corrected, _) = billing::invoice::get(tx, actor, invoice.tenant, id).await?;
+                Some(corrected.display_number())
+            }
+            None => None,
+        };
+        let corrections = corrections::of_credit_note(tx, actor, invoice.tenant, invoice.id).await?;
+        Ok(Some(Self { corrects, corrections }))
+    }
 }
 
 /// A line and the usage behind it.
@@ -169,6 +203,7 @@ impl InvoiceView {
         let zone: TimeZone = invoice.time_zone.parse().map_err(Error::internal)?;
         let mut explained = Vec::with_capacity(lines.len());
         for line in lines {
+            let mut shown = LineView::new(&line.detail, &line.unit);
             let behind = match line.meter {
                 Some(meter) => {
                     let charge = Charge {
@@ -178,11 +213,12 @@ impl InvoiceView {
                         meter,
                         zone: zone.clone(),
                     };
+                    shown = shown.corrected(tx, actor, &charge).await?;
                     Some(query::breakdown(tx, actor, &charge).await?)
                 }
                 None => None,
             };
-            explained.push(ExplainedLine { line: LineView::new(&line.detail, &line.unit), behind });
+            explained.push(ExplainedLine { line: shown, behind });
         }
         let day = |at| zone.date_at(at).to_string();
         Ok(Self {
@@ -195,6 +231,7 @@ impl InvoiceView {
             subtotal: invoice.subtotal.amount().to_string(),
             tax: (!invoice.tax.is_zero()).then(|| invoice.tax.amount().to_string()),
             zone: zone.name().to_owned(),
+            credit: Credit::load(tx, actor, invoice).await?,
         })
     }
 }
@@ -206,9 +243,19 @@ struct Show {
     invoice: InvoiceView,
 }
 
+/// What its page is called.
+pub(super) fn title(invoice: &Invoice) -> String {
+    let what = match invoice.kind {
+        InvoiceKind::Period => "Invoice",
+        InvoiceKind::Final => "Final invoice",
+        InvoiceKind::CreditNote => "Credit note",
+    };
+    format!("{what} {}", invoice.display_number())
+}
+
 async fn show(mut call: Call, Path(id): Path<InvoiceId>) -> Result<Html<String>, Failure> {
     let (invoice, lines) = billing::invoice::get(&mut call.tx, &call.actor, call.tenant, id).await?;
-    let shell = call.shell(format!("Invoice {}", invoice.display_number()), "invoices").await?;
+    let shell = call.shell(title(&invoice), "invoices").await?;
     let invoice = InvoiceView::load(&mut call.tx, &call.actor, &invoice, &lines).await?;
     Ok(Html(Show { shell, invoice }.render()?))
 }

@@ -327,6 +327,128 @@ async fn reconciliation_names_an_invoice_that_was_changed(pool: PgPool) {
     assert_eq!(kinds().await, [reconciliation::Kind::InvoiceRate]);
 }
 
+/// Maxima, last values and numbers of distinct values are compared with what is invoiced, can be corrected, and stand when retention has dropped their rows.
+#[sqlx::test(migrations = "../migrations")]
+async fn values_that_do_not_add_up_are_billed_compared_and_corrected(pool: PgPool) {
+    let portal = Portal::with_settings(pool, &[("PORTAL_USAGE_ROWS_MONTHS", "2")]);
+    let world = priced(&portal, json!({"type": "unit", "unit_amount": "1"}), json!({})).await;
+    let row = |minute: &str, level: i64, uniques: Vec<u64>| {
+        let mut row = march(&world, &portal, 3);
+        let units = gateway_control::units::Micros::units(level);
+        (row.key.minute, row.last_at) = (at(minute), at(minute));
+        (row.min, row.max, row.last, row.sum, row.uniques) = (units, units, units, gateway_control::units::Micros(units.0 * 3), uniques);
+        row
+    };
+    let kinds = async || {
+        reconciliation::compare(&portal.app, &Actor::system(), portal.now()).await.expect("a pass");
+        let mut tx = portal.app.begin().await.expect("a transaction");
+        let found = reconciliation::differences(&mut tx, &Actor::system(), false, 200, 0).await.expect("differences");
+        found.into_iter().map(|difference| (difference.kind, difference.detail)).collect::<Vec<_>>()
+    };
+    let bill = async |units: &'static str| {
+        let change = "UPDATE invoice_lines SET amount = $1::numeric, detail = detail || jsonb_build_object('quantity', $1, 'total', $1) WHERE meter_id IS NOT NULL";
+        sqlx::query(change).bind(units).execute(&portal.app.pool).await.expect("lines");
+        sqlx::query("UPDATE invoices SET subtotal = 31 + $1::numeric, total = 31 + $1::numeric")
+            .bind(units)
+            .execute(&portal.app.pool)
+            .await
+            .expect("an invoice");
+    };
+    portal.clock.set(at("2026-03-20T00:00:00Z"));
+    for month in ["2026-03-01T00:00:00Z", "2026-06-01T00:00:00Z"] {
+        let mut tx = portal.app.begin().await.expect("a transaction");
+        portal::usage::partitions::make_between(&mut tx, at(month), at(month)).await.expect("partitions");
+        tx.commit().await.expect("a commit");
+    }
+    ship(&portal, vec![row("2026-03-05T10:00:00Z", 9, vec![1, 2, 3]), row("2026-03-06T10:00:00Z", 4, vec![3, 4])]).await;
+    portal.clock.set(at("2026-04-01T00:30:00Z"));
+    sqlx::query("UPDATE meters SET aggregation = 'max'").execute(&portal.app.pool).await.expect("a meter");
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    for (aggregation, right, wrong) in [("max", "9", "8"), ("latest", "4", "9"), ("unique_count", "4", "5")] {
+        sqlx::query("UPDATE meters SET aggregation = $1").bind(aggregation).execute(&portal.app.pool).await.expect("a meter");
+        bill(right).await;
+        assert_eq!(kinds().await, [], "{aggregation}");
+        bill(wrong).await;
+        let found = kinds().await;
+        assert_eq!(
+            found.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+            [reconciliation::Kind::InvoiceUnits],
+            "{aggregation}: {found:?}"
+        );
+        bill(right).await;
+        assert_eq!(kinds().await, [], "{aggregation}");
+    }
+    // Three of the four distinct values are right: one is given back, and no quota moves.
+    let used = async || {
+        sqlx::query_scalar::<_, rust_decimal::Decimal>("SELECT used FROM quota_ledger").fetch_one(&portal.app.pool).await.expect("a quota")
+    };
+    let before = used().await;
+    let made = correct(&portal, &input(&world, -1, "distinct")).await;
+    assert_eq!((made.outcome, made.cost_after.to_string(), used().await), (Outcome::CreditNote, "34.00 EUR".into(), before));
+    assert_eq!(kinds().await, []);
+    // Retention drops the rows; what was billed of them stands.
+    portal.clock.set(at("2026-06-10T00:00:00Z"));
+    sqlx::query("UPDATE subscriptions SET open_from = $1").bind(at("2026-06-01T00:00:00Z")).execute(&portal.app.pool).await.expect("it");
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    assert!(portal::usage::partitions::drop_old(&mut tx, 2, portal.now()).await.expect("a look") > 0);
+    tx.commit().await.expect("a commit");
+    assert_eq!(close_all(&portal, "2026-07-01T01:00:00Z").await, 1);
+    let last = invoices(&portal).await.pop().expect("June's");
+    assert_eq!(lines(&last), [("Base fee".into(), "31.00".into())], "nothing of March comes back");
+    assert_eq!(kinds().await, []);
+}
+
+/// What was corrected, and why, stands beside the charge, for the tenant and for operators; and on the credit note.
+#[sqlx::test(migrations = "../migrations")]
+async fn charges_and_credit_notes_show_the_corrections_behind_them(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    let (operator, ada) = (portal.operator("olga@example.com").await, portal.person("ada@example.com").await);
+    sqlx::query("INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, 'owner', now())")
+        .bind(world.tenant.uuid())
+        .bind(ada.id.uuid())
+        .execute(&portal.app.pool)
+        .await
+        .expect("a member");
+    ship(&portal, vec![march(&world, &portal, 120)]).await;
+    portal.clock.set(at("2026-03-21T00:00:00Z"));
+    correct(&portal, &CorrectUsage { reason: "Counted twice in March".into(), ..input(&world, -20, "open") }).await;
+    let mut member = portal.browser(&ada).await;
+    let so_far = member.get("/invoices").await.expect_status(200).body;
+    assert!(
+        so_far.contains("Corrections of this usage") && so_far.contains("Counted twice in March") && so_far.contains("ticket 17"),
+        "{so_far}"
+    );
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    let note = correct(&portal, &CorrectUsage { reason: "A test by our own staff".into(), ..input(&world, -50, "closed") }).await;
+    let note = note.credit_note.expect("a credit note");
+    let mut admin = portal.browser(&operator).await;
+    let first = invoices(&portal).await.remove(0).0;
+    let mut member = portal.browser(&ada).await;
+    for page in [
+        member.get(&format!("/invoices/{}", first.id)).await.expect_status(200).body,
+        admin.get(&format!("/admin/tenants/{}/invoices/{}", world.tenant, first.id)).await.expect_status(200).body,
+    ] {
+        for text in ["Corrections of this usage", "Counted twice in March", "A test by our own staff", "On the period"] {
+            assert!(page.contains(text), "{text} in {page}");
+        }
+    }
+    for page in [
+        member.get(&format!("/invoices/{note}")).await.expect_status(200).body,
+        admin.get(&format!("/admin/tenants/{}/invoices/{note}", world.tenant)).await.expect_status(200).body,
+    ] {
+        let (why, _) = page.split_once("Explain this charge").expect("a line");
+        for text in ["Credit note CRN-000002", "gives back what invoice INV-000001 billed too much", "A test by our own staff", "ticket 17"]
+        {
+            assert!(why.contains(text), "{text} in {why}");
+        }
+        assert!(!why.contains("To be paid by") && !why.contains("Counted twice"), "{why}");
+    }
+    let eve = portal.person("eve@example.com").await;
+    portal.tenant("Elsewhere", &[(&eve, portal::identity::Role::Owner)]).await;
+    portal.browser(&eve).await.get(&format!("/invoices/{note}")).await.expect_status(404);
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn operators_preview_and_make_corrections_and_the_tenant_sees_them(pool: PgPool) {
     let portal = Portal::new(pool);

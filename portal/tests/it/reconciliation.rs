@@ -161,7 +161,7 @@ async fn a_deleted_rollup_row_is_named_by_subscription_and_hour(pool: PgPool) {
     // A daily sum is a rollup too.
     run(&portal, "DELETE FROM usage_rollup_day").await;
     let found = compare(&portal).await;
-    assert_eq!(kinds(&found), [Kind::RollupLost]);
+    assert_eq!(kinds(&found), [Kind::RollupLost, Kind::LedgerUsed], "the quota had moved by what is gone");
     assert!(found.iter().any(|it| it.detail.contains("day of 2026-03-10T00:00:00Z") && it.expected == 30.into()), "{found:?}");
 }
 
@@ -227,6 +227,57 @@ async fn rows_that_went_from_a_segment_are_named(pool: PgPool) {
     let rows = found.iter().find(|it| it.kind == Kind::RowsDiffer).expect("the segment");
     assert_eq!((rows.place.journal, rows.place.seq), (Some(gateway.journal), Some(2)));
     assert!(rows.detail.contains("receipt numbers 21 to 30"), "{}", rows.detail);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_quota_ledger_that_is_not_what_was_rolled_up_is_named(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let (world, gateway) = three_segments(&portal).await;
+    run(&portal, "UPDATE quota_ledger SET used = used + 7").await;
+    let found = compare(&portal).await;
+    assert_eq!(kinds(&found), [Kind::LedgerUsed]);
+    assert_eq!((found[0].place.subscription, found[0].expected, found[0].found), (Some(world.subscription), 30.into(), 37.into()));
+    assert!(
+        found[0].detail.contains(&world.meter.to_string()) && found[0].detail.contains("period from 2026-03-01"),
+        "{}",
+        found[0].detail
+    );
+    run(&portal, "UPDATE quota_ledger SET used = used - 7").await;
+    assert_eq!(compare(&portal).await, []);
+    // What was taken and is not in the sums yet is no difference; nor is what moves no quota.
+    let mut rows = vec![world.row(&portal, 5, 200), world.row(&portal, 6, 503)];
+    rows.sort_by(|one, two| one.key.cmp(&two.key));
+    assert_eq!(gateway.post_only(&portal, USAGE, &batch(gateway.journal, 0, 3, 30, rows)).await.0, 200);
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    let waiting: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM usage_segments WHERE rolled_up_at IS NULL").fetch_one(&mut *tx).await.expect("it");
+    drop(tx);
+    assert_eq!(waiting, 1);
+    let found = compare(&portal).await;
+    assert!(found.iter().all(|it| it.kind != Kind::LedgerUsed), "{found:?}");
+    run(&portal, "DELETE FROM quota_ledger").await;
+    let lost = compare(&portal).await.into_iter().find(|it| it.kind == Kind::LedgerUsed).expect("the ledger");
+    assert_eq!((lost.expected, lost.found), (35.into(), 0.into()));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn largest_and_last_values_that_differ_from_their_usage_are_named(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let (world, _) = three_segments(&portal).await;
+    for aggregation in ["max", "latest"] {
+        sqlx::query("UPDATE meters SET aggregation = $1").bind(aggregation).execute(&portal.app.pool).await.expect("a meter");
+        assert_eq!(compare(&portal).await, [], "{aggregation}");
+        run(&portal, "UPDATE usage_rollup_15m SET max = 4, last = 4 WHERE bucket = '2026-03-10T14:00:00Z'").await;
+        let found = compare(&portal).await;
+        assert_eq!(kinds(&found), [Kind::RollupLevels], "{aggregation}");
+        assert_eq!((found[0].place.subscription, found[0].expected, found[0].found), (Some(world.subscription), 1.into(), 4.into()));
+        assert!(found[0].detail.contains("hour of 2026-03-10T14:00:00Z"), "{}", found[0].detail);
+        run(&portal, "UPDATE usage_rollup_15m SET max = 1, last = 1").await;
+        run(&portal, "UPDATE usage_rollup_day SET max = 4, last = 4").await;
+        let found = compare(&portal).await;
+        assert!(found.len() == 1 && found[0].detail.contains("day of 2026-03-10T00:00:00Z"), "{found:?}");
+        run(&portal, "UPDATE usage_rollup_day SET max = 1, last = 1").await;
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]

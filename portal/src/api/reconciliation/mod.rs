@@ -27,6 +27,8 @@ const fn shown_kind(kind: Kind) -> DifferenceKind {
         Kind::RollupLost => DifferenceKind::RollupLost,
         Kind::RollupDoubled => DifferenceKind::RollupDoubled,
         Kind::RollupDiffers => DifferenceKind::RollupDiffers,
+        Kind::RollupLevels => DifferenceKind::RollupLevels,
+        Kind::LedgerUsed => DifferenceKind::LedgerUsed,
         Kind::InvoiceSum => DifferenceKind::InvoiceSum,
         Kind::InvoiceUnits => DifferenceKind::InvoiceUnits,
         Kind::InvoiceRate => DifferenceKind::InvoiceRate,
