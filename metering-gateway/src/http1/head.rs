@@ -193,8 +193,7 @@ impl Shared<'_> {
 /// # Errors
 /// When one is none.
 pub fn fields<'p>(parsed: impl Iterator<Item = &'p httparse::Header<'p>>, shared: Option<&Shared<'_>>) -> Result<HeaderMap, Error> {
-    // Room for what the gateway adds to an answer: a map that grows is hashed anew.
-    let mut headers = HeaderMap::with_capacity(parsed.size_hint().1.unwrap_or(0) + 4);
+    let mut headers = HeaderMap::with_capacity(parsed.size_hint().1.unwrap_or(0));
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Error::Malformed("the name of a field is none"))?;
         let value = match shared {
