@@ -1,5 +1,8 @@
 //! An exchange that switched protocols: bytes pass both ways, and of a WebSocket the messages are counted.
 //!
+//! A server's close frame is the end of a WebSocket's answer: the final record is appended before the frame is handed on (SEMANTICS M1). What follows it is
+//! not counted, and the connections are closed soon after.
+//!
 //! When the gateway ends the exchange, a WebSocket is closed with 1008 (policy violation) between two frames, on both sides; any other protocol is cut.
 
 use std::{
@@ -27,7 +30,7 @@ use crate::http1::Tunneled;
 const BUFFER_BYTES: usize = 16 * 1024;
 /// How long the last frame may take to be sent when the gateway ends an exchange.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a server may go on after its caller has stopped sending on a WebSocket.
+/// How long a server may go on after its caller has stopped sending on a WebSocket, and how long a side may stay after the server's close frame.
 const LINGER: Duration = Duration::from_secs(5);
 /// RFC 6455, 7.4.1: the endpoint ends the connection because its policy was violated.
 const POLICY_VIOLATION: u16 = 1008;
@@ -128,7 +131,7 @@ async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange, ov
     let mut linger = pin!(tokio::time::sleep(LINGER));
     let mut copy_up = pin!(up.copy(exchange));
     let mut copy_down = pin!(down.copy(exchange));
-    let (mut up_end, mut down_end) = (None, None);
+    let (mut up_end, mut down_end, mut is_closed) = (None, None, false);
     poll_fn(|cx| {
         if let Some(stop) = exchange.stopped() {
             return Poll::Ready(Err(stop));
@@ -148,12 +151,17 @@ async fn drive(up: &mut Direction, down: &mut Direction, exchange: &Exchange, ov
         {
             down_end = Some(end);
         }
+        if is_websocket && !is_closed && exchange.is_settled() {
+            is_closed = true;
+            linger.as_mut().reset(tokio::time::Instant::now() + LINGER);
+        }
         match (&up_end, &down_end) {
             (Some(End::Broken), _) => Poll::Ready(Ok(Outcome::Aborted)),
             (_, Some(End::Broken)) => Poll::Ready(Ok(Outcome::Broken)),
             (Some(End::Finished), Some(End::Finished)) => Poll::Ready(Ok(Outcome::Complete)),
             (None, Some(End::Finished)) if is_websocket => Poll::Ready(Ok(Outcome::Complete)),
             (Some(End::Finished), None) if is_websocket => linger.as_mut().poll(cx).map(|()| Ok(Outcome::Aborted)),
+            (None, None) if is_closed => linger.as_mut().poll(cx).map(|()| Ok(Outcome::Complete)),
             _ => Poll::Pending,
         }
     })
@@ -184,6 +192,9 @@ impl Direction {
             let messages = self.frames.as_mut().map_or(0, |frames| frames.take(&buffer[..read]));
             exchange.body_bytes(if self.to_caller { read } else { 0 });
             exchange.messages(messages);
+            if self.to_caller && self.frames.as_ref().is_some_and(FrameCounter::is_closed) {
+                exchange.settle(Outcome::Complete);
+            }
             self.unsent = true;
             if self.to.write_all(&buffer[..read]).await.is_err() {
                 self.gone = Some((Instant::now(), if self.to_caller { Whose::Caller } else { Whose::Upstream }));

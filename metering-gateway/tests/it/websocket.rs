@@ -136,3 +136,44 @@ async fn a_change_that_concerns_a_socket_is_where_a_part_ends() {
     assert!(rows.iter().all(|row| (row.key.plan_version, row.key.subscription) == (stage.world.plan.id, stage.world.subscription.id)));
     stage.gateway.stop().await;
 }
+
+/// SEMANTICS M1: the record is there before the server's close frame is handed on, not when the connections end, which a server may leave open.
+#[tokio::test]
+async fn a_closed_socket_is_recorded_before_its_connections_end() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = server.local_addr().expect("an address");
+    let (ended, held) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = server.accept().await.expect("a connection");
+        let mut socket = tokio_tungstenite::accept_async(stream).await.expect("a handshake");
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() {
+                socket.send(message).await.expect("sent");
+            }
+            if socket.flush().await.is_err() {
+                break;
+            }
+        }
+        // It keeps its connection.
+        let _ = held.await;
+        drop(socket);
+    });
+    let stage = Stage::with(|world| world.service.upstream = format!("http://{address}"), |_| ()).await;
+    let mut socket = connect(&stage).await;
+    echo(&mut socket, "hello").await;
+    socket.close(None).await.expect("closed");
+    while let Some(Ok(message)) = socket.next().await {
+        if message.is_close() {
+            break;
+        }
+    }
+    let closed_at = Instant::now();
+    let rows = stage.portal.calls_of(stage.world.messages, 1).await;
+    assert_eq!((rows.iter().map(|row| row.sum.0).sum::<i128>(), rows[0].incomplete), (Micros::units(2).0, 0));
+    assert!(closed_at.elapsed() < Duration::from_secs(4), "before the gateway gives the server up");
+    let gone = async { while let Some(Ok(_)) = socket.next().await {} };
+    tokio::time::timeout(SOON, gone).await.expect("the gateway closes the connection, though the server does not");
+    drop(ended);
+    serving.await.expect("the server ends");
+    stage.gateway.stop().await;
+}

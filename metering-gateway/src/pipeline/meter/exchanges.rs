@@ -24,6 +24,11 @@ impl Exchange {
     pub fn becomes_websocket(&self) {
         self.0.websocket.set(true);
     }
+
+    /// Whether it has its final record.
+    pub fn is_settled(&self) -> bool {
+        self.0.state.borrow().settled
+    }
 }
 
 impl OpenExchanges {
