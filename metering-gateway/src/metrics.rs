@@ -100,6 +100,7 @@ pub struct CoreMetrics {
     pub(crate) durations: [Durations; 5],
     pub(crate) upstream_times: [Durations; 5],
     pub(crate) defaulted_units: AtomicU64,
+    pub(crate) estimated_units: AtomicU64,
     pub(crate) clamped_units: AtomicU64,
     pub(crate) malformed_units: AtomicU64,
     pub(crate) unbilled: AtomicU64,
@@ -138,6 +139,11 @@ impl CoreMetrics {
     /// An upstream declared no units.
     pub fn defaulted_units(&self) {
         self.defaulted_units.fetch_add(1, Relaxed);
+    }
+
+    /// An exchange ended before its upstream came to declare its units.
+    pub fn estimated_units(&self) {
+        self.estimated_units.fetch_add(1, Relaxed);
     }
 
     /// An exchange used more than the route's `max_units`.

@@ -121,6 +121,8 @@ impl GatewayCollector {
         scrape.durations("upstream_duration_seconds", help, metrics, |core| &core.upstream_times)?;
         scrape.counter("incomplete_answers", "Answers that the caller did not get whole", metrics.sum(|core| &core.incomplete))?;
         scrape.counter("units_defaulted", "Calls whose upstream declared no units", metrics.sum(|core| &core.defaulted_units))?;
+        let estimated = "Calls that ended before their upstream came to declare its units";
+        scrape.counter("units_estimated", estimated, metrics.sum(|core| &core.estimated_units))?;
         scrape.counter("units_clamped", "Calls that used more than the route's max_units", metrics.sum(|core| &core.clamped_units))?;
         scrape.counter("units_malformed", "Declared units that are no number of units", metrics.sum(|core| &core.malformed_units))?;
         scrape.counter(

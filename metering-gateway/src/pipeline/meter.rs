@@ -352,7 +352,7 @@ impl Open {
         let (status, answered_by) = head.unwrap_or((CLIENT_CLOSED, AnsweredBy::Gateway));
         let billable = answered_by == AnsweredBy::Upstream && permit.grant.plan.billable.bills(status);
         let elapsed = permit.started.elapsed();
-        let meters = units.finish(&permit.grant.route, elapsed, answered_by, &self.core.metrics);
+        let meters = units.finish(&permit.grant.route, elapsed, (answered_by, outcome), &self.core.metrics);
         let part = Part { status, answered_by, outcome, elapsed, period_start: period.from, meters: &meters };
         self.commit.set(recorder::finish(&self.core, permit, &part));
         permit.settle(&meters, billable);

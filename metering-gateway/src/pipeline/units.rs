@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_control::policy::TokenKind;
 use http::HeaderMap;
-use journal::{AnsweredBy, MAX_METERS};
+use journal::{AnsweredBy, MAX_METERS, Outcome};
 
 use super::tokens::{Figures, Reading, TokenReader};
 use crate::{
@@ -58,14 +58,26 @@ impl Units {
         }
     }
 
-    /// What the last record holds: everything that no interim record holds yet.
-    pub fn finish(&mut self, route: &CompiledRoute, elapsed: Duration, answered_by: AnsweredBy, metrics: &CoreMetrics) -> MeterUnits {
+    /// What the last record holds: everything that no interim record holds yet. What an upstream tells at the end of its answer, and could not because that
+    /// ended before, is no fault of anybody's configuration, and is counted apart.
+    pub fn finish(
+        &mut self,
+        route: &CompiledRoute,
+        elapsed: Duration,
+        (answered_by, outcome): (AnsweredBy, Outcome),
+        metrics: &CoreMetrics,
+    ) -> MeterUnits {
+        let is_whole = outcome == Outcome::Complete;
         let mut out = [0; MAX_METERS];
         for (at, meter) in route.meters.iter().enumerate() {
             let total = match (&meter.source, self.declared[at]) {
                 (Source::Call, _) => MICROS_PER_UNIT,
                 // An answer of the gateway's own declares nothing, and nothing was promised.
                 (Source::Header(_) | Source::Trailer(_), None) if answered_by == AnsweredBy::Gateway => 0,
+                (Source::Trailer(_), None) if !is_whole => {
+                    metrics.estimated_units();
+                    meter.default_micros
+                }
                 (Source::Header(_) | Source::Trailer(_), None) => {
                     metrics.defaulted_units();
                     meter.default_micros
@@ -73,7 +85,7 @@ impl Units {
                 (Source::Header(_) | Source::Trailer(_), Some(declared)) => declared,
                 (Source::ResponseBytes | Source::Messages | Source::Seconds, _) => self.counted(meter, elapsed),
                 (Source::Tokens(_), _) if answered_by == AnsweredBy::Gateway => 0,
-                (Source::Tokens(kind), _) => self.tokens_told(*kind, meter, metrics),
+                (Source::Tokens(kind), _) => self.tokens_told(*kind, meter, is_whole, metrics),
             };
             // What is counted here is bounded in each record; tokens are the whole call's, as all that an upstream declares.
             let of_records_before = if matches!(meter.source, Source::Tokens(_)) { 0 } else { self.recorded[at] };
@@ -88,14 +100,17 @@ impl Units {
     }
 
     /// What a body said of tokens, and the default where it did not say the whole.
-    fn tokens_told(&self, kind: TokenKind, meter: &CompiledMeter, metrics: &CoreMetrics) -> i64 {
+    fn tokens_told(&self, kind: TokenKind, meter: &CompiledMeter, is_whole: bool, metrics: &CoreMetrics) -> i64 {
         let reading = self.tokens.as_ref().map_or(Reading::Missing, |figures| figures.read(kind));
         match reading {
             Reading::Exactly(micros) => return micros,
-            Reading::Malformed => metrics.malformed_units(),
-            Reading::Missing | Reading::AtLeast(_) => (),
+            Reading::Missing | Reading::AtLeast(_) if !is_whole => metrics.estimated_units(),
+            Reading::Missing | Reading::AtLeast(_) => metrics.defaulted_units(),
+            Reading::Malformed => {
+                metrics.malformed_units();
+                metrics.defaulted_units();
+            }
         }
-        metrics.defaulted_units();
         if let Reading::AtLeast(micros) = reading { micros.max(meter.default_micros) } else { meter.default_micros }
     }
 
@@ -187,7 +202,7 @@ mod tests {
             if let Some(text) = text {
                 units.declared_in(&fields(text), &route, &metrics);
             }
-            assert_eq!(units.finish(&route, Duration::ZERO, AnsweredBy::Upstream, &metrics)[0], expected, "{text:?}");
+            assert_eq!(units.finish(&route, Duration::ZERO, (AnsweredBy::Upstream, Outcome::Complete), &metrics)[0], expected, "{text:?}");
             let counted = metrics.unit_faults();
             assert_eq!(counted, if text == Some("12.5") { 0 } else { counted.max(1) }, "{text:?} is counted");
         }
@@ -203,7 +218,7 @@ mod tests {
         units.messages = 9;
         let second = units.interim(&route, Duration::from_secs(10));
         units.put_back(&second);
-        let last = units.finish(&route, Duration::from_secs(12), AnsweredBy::Upstream, &metrics);
+        let last = units.finish(&route, Duration::from_secs(12), (AnsweredBy::Upstream, Outcome::Complete), &metrics);
         assert_eq!((first[0], first[1], first[2]), (4_000_000, 5_000_000, 0));
         assert_eq!((last[0], last[1], last[2]), (5_000_000, 7_000_000, 1_000_000));
     }

@@ -217,14 +217,15 @@ async fn a_caller_that_leaves_owes_what_was_told_until_then() {
     // Of OpenAI's stream nothing was told: the defaults.
     let scene = Scene::usual().await;
     scene.leave_after("chat-cut-open", 10).await;
-    assert_eq!((scene.recorded(1).await, scene.faults().await), ((100, 3, 500), (3, 0, 0)));
+    assert_eq!((scene.recorded(1).await, scene.metric("units_estimated").await), ((100, 3, 500), 3));
     assert_eq!(scene.rows(scene.output)[0].incomplete, 1);
     // The usage had been told, the end had not.
     scene.leave_after("chat-told-open", CHAT_STREAM.len() - "data: [DONE]\n\n".len()).await;
-    assert_eq!((scene.recorded(2).await, scene.faults().await), ((119, 7, 510), (3, 0, 0)));
+    assert_eq!((scene.recorded(2).await, scene.metric("units_estimated").await), ((119, 7, 510), 3));
     // Anthropic's stream has told what came in; what goes out is at least what was told, and at least the default.
     scene.leave_after("message-begun-open", MESSAGE_START.len()).await;
-    assert_eq!((scene.recorded(3).await, scene.faults().await), ((138, 11, 1_010), (4, 0, 0)));
+    assert_eq!((scene.recorded(3).await, scene.metric("units_estimated").await), ((138, 11, 1_010), 4));
+    assert_eq!(scene.faults().await, (0, 0, 0), "nobody must look at what a caller did not wait for");
     let incomplete = scene.rows(scene.output).iter().map(|row| row.incomplete).sum::<u64>();
     assert_eq!(incomplete, 3, "with their outcome");
     scene.stage.gateway.stop().await;
