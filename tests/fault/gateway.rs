@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use devstack::replica::{Replica, ReplicaOptions};
 use e2e::{
-    auditor::{Entry, Fate, Load, Mix, Recorded},
+    auditor::{Entry, Fate, Form, Load, Mix, Recorded},
     stack::Story,
     wait,
 };
@@ -42,7 +42,7 @@ async fn a_gateway_is_killed_twenty_times() -> anyhow::Result<()> {
     Story::tell(async |story| {
         let mut world = World::make(story, &names(4)).await?;
         let mut gateway = world.gateway(options("killed")).await?;
-        let load = Load::start(&world.book, &[gateway.url()], &world.keys, Mix::CROWD, &mut world.dice);
+        let load = Load::start(&world.book, &[gateway.url()], &world.keys, Mix::CROWD_OF_ALL, &mut world.dice);
         let mut fewest = u64::MAX;
         let mut kills = Vec::new();
         for _ in 0..KILLS {
@@ -53,6 +53,7 @@ async fn a_gateway_is_killed_twenty_times() -> anyhow::Result<()> {
         load.stop().await?;
         let count = world.audit(&format!("{KILLS} kills of a gateway, at least {fewest} exchanges in flight at each"), &[&gateway]).await?;
         check!(count.broken >= u64::from(KILLS) * IN_FLIGHT / 2, "the kills broke exchanges: {count:?}");
+        both_ways(&world.book.lines())?;
         check!(count.answered > 1_000, "there were answers between the kills: {count:?}");
         at_most_one_interval_is_lost(&world.book.lines(), &world.recorded(&[&gateway])?, &kills)?;
         gateway.stop().await
@@ -71,6 +72,18 @@ async fn kill_in_the_middle(world: &mut World<'_>, gateway: &mut Replica) -> any
     let (in_flight, _) = wait::until("enough exchanges in flight", Duration::from_secs(60), attempt).await?;
     gateway.kill().await?;
     Ok(in_flight)
+}
+
+/// WebSockets and gRPC calls came to their end between the kills, and were broken by them.
+fn both_ways(lines: &[Entry]) -> anyhow::Result<()> {
+    for form in [Form::WebSocket, Form::Grpc] {
+        let of_form = |fits: fn(Fate) -> bool| lines.iter().filter(|line| line.plan.form == form && fits(line.fate)).count();
+        let whole = of_form(|fate| matches!(fate, Fate::Whole { .. }));
+        let broken = of_form(|fate| fate == Fate::Broken);
+        println!("fault: {form:?}: {whole} exchanges whole, {broken} broken");
+        check!(whole > 50 && broken > 50, "kills came between exchanges of the form {form:?} and within them");
+    }
+    Ok(())
 }
 
 /// Of a stream that a kill broke, the interim records hold all but its last moments.

@@ -166,6 +166,7 @@ fn shapes() -> Vec<(Protocol, Plan)> {
         bytes,
         chunks,
         pause: Duration::from_millis(20),
+        ..Plan::default()
     };
     let plans = [
         plan(200, 700, 0, "/audit/call"),

@@ -60,6 +60,8 @@ pub struct Accepted {
     pub marks: u128,
     /// Bytes of bodies.
     pub bytes: u128,
+    /// Messages of WebSockets and gRPC calls.
+    pub messages: u128,
     /// Bytes that are billable.
     pub billable_bytes: u128,
     /// Dollars that the running period costs so far.
@@ -79,15 +81,26 @@ impl<'a> World<'a> {
         let token = operator.send(form).await?.texts("[data-secret]").into_iter().next().context("the token is not shown")?;
         let rest = Rest::new(&story.portal(), token)?;
         let requests = rest.meter("requests").await?;
-        let meters = Meters { marks: rest.new_meter("marks").await?, bytes: rest.new_meter("bytes").await? };
+        let meters = Meters {
+            marks: rest.new_meter("marks").await?,
+            bytes: rest.new_meter("bytes").await?,
+            messages: rest.new_meter("messages-heard").await?,
+        };
         let upstream = format!("http://{}", upstream.address);
         let product = rest.post("/products", &json!({ "slug": "audit", "name": "Audit", "upstream_url": upstream })).await?;
         for route in ROUTES {
-            rest.route(&format!("/audit/{route}/{{mark}}"), (requests, meters)).await?;
+            rest.route("audit", &format!("/audit/{route}/{{mark}}"), meters.bytes, ("response_bytes", requests, meters.marks)).await?;
         }
-        let form = operator.open("/admin/products/audit").await?.form("Publish")?;
-        operator.send(form).await?;
-        rest.plan(&product["id"], requests).await?;
+        rest.route("audit", "/audit/socket/{mark}", meters.messages, ("messages", requests, meters.marks)).await?;
+        // gRPC needs HTTP/2, so that it is a service of its own.
+        let rpc = rest.post("/products", &json!({ "slug": "audit-rpc", "name": "Audit RPC", "upstream_url": upstream })).await?;
+        rest.call(Method::PUT, "/products/audit-rpc/service", Some(&json!({ "upstream_url": upstream, "protocol": "http2" }))).await?;
+        rest.route("audit-rpc", "/audit.Audit/{mark}", meters.messages, ("messages", requests, meters.marks)).await?;
+        for slug in ["audit", "audit-rpc"] {
+            let form = operator.open(&format!("/admin/products/{slug}")).await?.form("Publish")?;
+            operator.send(form).await?;
+        }
+        rest.plan(&[&product["id"], &rpc["id"]], requests).await?;
 
         let developer = story.newcomer("Ada Auditor", "ada@example.com").await?;
         developer.create_organization("Audit Ltd").await?;
@@ -115,8 +128,7 @@ impl<'a> World<'a> {
         let mut client = Client::new(&self.book, Protocol::Http1);
         for (caller, key) in self.keys.iter().enumerate().filter(|(index, _)| [0, self.keys.len() - 1].contains(index)) {
             let mut attempt = async || {
-                let plan =
-                    Plan { method: Method::GET, path: "/audit/call".into(), status: 200, bytes: 1, chunks: 0, pause: Duration::ZERO };
+                let plan = Plan { method: Method::GET, path: "/audit/call".into(), status: 200, bytes: 1, chunks: 0, ..Plan::default() };
                 let fate = client.exchange(Call { gateway: &gateway.url(), key, caller }, plan).await?;
                 Ok(matches!(fate, Fate::Whole { by_upstream: true, .. }).then_some(()))
             };
@@ -146,6 +158,7 @@ impl<'a> World<'a> {
             billable: u64::try_from(units(self.requests, "billable")?)?,
             marks: units(self.meters.marks, "units")?,
             bytes: units(self.meters.bytes, "units")?,
+            messages: units(self.meters.messages, "units")?,
             billable_bytes: units(self.meters.bytes, "billable")?,
             cost,
         })
@@ -230,6 +243,7 @@ pub fn should_accept(recorded: &Recorded) -> Accepted {
     for exchange in recorded.exchanges.values() {
         let billable = exchange.by_upstream && is_billable(exchange.status);
         sums.bytes += u128::from(exchange.bytes);
+        sums.messages += u128::from(exchange.messages);
         sums.billable_bytes += u128::from(exchange.bytes) * u128::from(billable);
         if exchange.finals > 0 {
             sums.calls += 1;
@@ -242,10 +256,11 @@ pub fn should_accept(recorded: &Recorded) -> Accepted {
     sums
 }
 
-/// 2xx, 3xx, and 4xx other than 401, 403 and 429.
+/// A WebSocket that was opened, 2xx, 3xx, and 4xx other than 401, 403 and 429.
 fn is_billable(status: u16) -> bool {
     match status {
         401 | 403 | 429 => false,
+        101 => true,
         _ => (200..500).contains(&status),
     }
 }
@@ -312,22 +327,29 @@ impl Rest {
         Ok(serde_json::from_value(made["id"].clone())?)
     }
 
-    async fn route(&self, path: &str, (requests, Meters { marks, bytes }): (MeterId, Meters)) -> anyhow::Result<()> {
+    /// A route that counts calls, marks, and what passes.
+    async fn route(
+        &self,
+        product: &str,
+        path: &str,
+        passed: MeterId,
+        (from, requests, marks): (&str, MeterId, MeterId),
+    ) -> anyhow::Result<()> {
         let meter = |meter: MeterId, source: Value, default: &str, max: &str| json!({ "meter": meter, "source": source, "default_units": default, "max_units": max });
         let meters = json!([
             meter(requests, json!({ "from": "call" }), "1", "1"),
             meter(marks, json!({ "from": "header", "name": e2e::auditor::MARK }), "0", "1000000000"),
-            meter(bytes, json!({ "from": "response_bytes" }), "0", "1000000000"),
+            meter(passed, json!({ "from": from }), "0", "1000000000"),
         ]);
-        self.post("/products/audit/routes", &json!({ "path": path, "settings": { "meters": meters } })).await?;
+        self.post(&format!("/products/{product}/routes"), &json!({ "path": path, "settings": { "meters": meters } })).await?;
         Ok(())
     }
 
     /// A plan without limits, on which each billable call costs the same.
-    async fn plan(&self, product: &Value, requests: MeterId) -> anyhow::Result<()> {
+    async fn plan(&self, products: &[&Value], requests: MeterId) -> anyhow::Result<()> {
         self.post("/plans", &json!({ "slug": "audit", "name": "Audit", "position": 9 })).await?;
         let card = json!({ "name": "Calls", "meter": requests, "terms": { "price": { "type": "unit", "unit_amount": PRICE } } });
-        let version = json!({ "currency": "USD", "cadence": "month", "products": [product], "rate_cards": [card] });
+        let version = json!({ "currency": "USD", "cadence": "month", "products": products, "rate_cards": [card] });
         let draft = self.post("/plans/audit/versions", &version).await?;
         let id = draft["version_id"].as_str().with_context(|| format!("no version in {draft}"))?;
         self.call(Method::POST, &format!("/plans/audit/versions/{id}/publish"), None).await?;

@@ -8,8 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// In what an exchange consists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// A request and an answer.
+    #[default]
+    Http,
+    /// A WebSocket, on which each message is answered, and which the client closes.
+    WebSocket,
+    /// A gRPC call, on which each side sends so many messages.
+    Grpc,
+}
+
 /// What an exchange asks the upstream for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// `GET` if it does not matter.
     pub method: reqwest::Method,
@@ -21,8 +33,12 @@ pub struct Plan {
     pub bytes: u64,
     /// In how many chunks of unknown total length the body comes; 0 for one body whose length is declared.
     pub chunks: u32,
-    /// How long the upstream waits before the answer, and before each chunk.
+    /// How long the upstream waits before the answer, and before each chunk or message.
     pub pause: Duration,
+    /// In what it consists.
+    pub form: Form,
+    /// How many messages each side of a WebSocket or of a gRPC call sends.
+    pub messages: u32,
 }
 
 /// What came of an exchange, as its client saw it.
@@ -58,8 +74,21 @@ pub struct Entry {
     pub given: u64,
     /// Bytes of the body that arrived.
     pub received: u64,
+    /// Messages that the client sent, and that came to the upstream.
+    pub asked: Passed,
+    /// Messages that the upstream sent, and that came to the client.
+    pub told: Passed,
     /// When how many bytes had arrived, for bodies in chunks.
     pub arrivals: Vec<(Instant, u64)>,
+}
+
+/// Messages on their way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// By the sender's count.
+    pub sent: u64,
+    /// By the receiver's.
+    pub came: u64,
 }
 
 /// All exchanges by their marks, from 1 on.
@@ -76,7 +105,17 @@ impl Book {
     /// Opens an exchange and says its mark.
     pub fn open(&self, plan: Plan, caller: usize) -> u64 {
         let mut entries = self.entries();
-        entries.push(Entry { plan, caller, fate: Fate::Open, seen: 0, given: 0, received: 0, arrivals: Vec::new() });
+        entries.push(Entry {
+            plan,
+            caller,
+            fate: Fate::Open,
+            seen: 0,
+            given: 0,
+            received: 0,
+            asked: Passed::default(),
+            told: Passed::default(),
+            arrivals: Vec::new(),
+        });
         entries.len() as u64
     }
 
@@ -104,6 +143,26 @@ impl Book {
                 entry.arrivals.push((Instant::now(), entry.received));
             }
         });
+    }
+
+    /// The client sends messages.
+    pub fn asks(&self, mark: u64, messages: u64) {
+        self.entry(mark, |entry| entry.asked.sent += messages);
+    }
+
+    /// Messages of the client came to the upstream.
+    pub fn was_asked(&self, mark: u64, messages: u64) {
+        self.entry(mark, |entry| entry.asked.came += messages);
+    }
+
+    /// The upstream sends a message.
+    pub fn tells(&self, mark: u64) {
+        self.entry(mark, |entry| entry.told.sent += 1);
+    }
+
+    /// A message of the upstream came to the client.
+    pub fn was_told(&self, mark: u64) {
+        self.entry(mark, |entry| entry.told.came += 1);
     }
 
     /// The exchange ended.

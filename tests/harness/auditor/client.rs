@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 
 use super::{
     MARK,
-    book::{Book, Fate, Plan},
+    book::{Book, Fate, Form, Plan},
+    rpc, socket,
 };
 
 /// How long a client waits for an exchange before it gives it up. No plan takes nearly so long.
@@ -68,13 +69,23 @@ impl Client {
     pub async fn exchange(&mut self, call: Call<'_>, plan: Plan) -> anyhow::Result<Fate> {
         let authority = call.gateway.strip_prefix("http://").context("a gateway's address")?;
         let mark = self.book.open(plan.clone(), call.caller);
-        let request = Request::builder()
-            .method(plan.method)
-            .uri(format!("http://{authority}{}/{mark}", plan.path))
-            .header("host", authority)
-            .header("x-api-key", call.key)
-            .body(Empty::new())?;
-        let ended = tokio::time::timeout(PATIENCE, self.send(authority, request, mark)).await;
+        let ended = match plan.form {
+            Form::Http => {
+                let request = Request::builder()
+                    .method(plan.method)
+                    .uri(format!("http://{authority}{}/{mark}", plan.path))
+                    .header("host", authority)
+                    .header("x-api-key", call.key)
+                    .body(Empty::new())?;
+                tokio::time::timeout(PATIENCE, self.send(authority, request, mark)).await
+            }
+            Form::WebSocket => tokio::time::timeout(PATIENCE, socket::exchange(&self.book, (authority, call.key), mark, &plan))
+                .await
+                .map_or_else(|late| Ok(Err(late)), |made| made.map(Ok))?,
+            Form::Grpc => tokio::time::timeout(PATIENCE, rpc::exchange(&self.book, (authority, call.key), mark, &plan))
+                .await
+                .map_or_else(|late| Ok(Err(late)), |made| made.map(Ok))?,
+        };
         let fate = ended.unwrap_or_else(|_| {
             #[allow(clippy::print_stdout, reason = "whoever looks for the cause of a fault begins here")]
             {

@@ -12,7 +12,7 @@ use reqwest::Method;
 use tokio::task::JoinHandle;
 
 use super::{
-    book::{Book, Fate, Plan},
+    book::{Book, Fate, Form, Plan},
     client::{Call, Client, Protocol},
     dice::Dice,
 };
@@ -29,13 +29,21 @@ pub struct Mix {
     pub held: usize,
     /// Clients of streams.
     pub streams: usize,
+    /// Clients of WebSockets.
+    pub sockets: usize,
+    /// Clients of gRPC calls.
+    pub rpcs: usize,
 }
 
 impl Mix {
     /// Some 230 exchanges in flight at any time.
-    pub const CROWD: Self = Self { quick: 20, held: 70, streams: 160 };
+    pub const CROWD: Self = Self { quick: 20, held: 70, streams: 160, sockets: 0, rpcs: 0 };
+    /// The same, and WebSockets and gRPC calls.
+    pub const CROWD_OF_ALL: Self = Self { sockets: 30, rpcs: 30, ..Self::CROWD };
+    /// A few of each that is answered by itself.
+    pub const FEW: Self = Self { quick: 4, held: 8, streams: 8, sockets: 0, rpcs: 0 };
     /// A few of each.
-    pub const FEW: Self = Self { quick: 4, held: 8, streams: 8 };
+    pub const FEW_OF_ALL: Self = Self { sockets: 4, rpcs: 4, ..Self::FEW };
 }
 
 /// Running clients.
@@ -50,13 +58,21 @@ enum Kind {
     Quick,
     Held,
     Stream,
+    Socket,
+    Rpc,
 }
 
 impl Load {
     /// Starts the clients, spread over gateways and keys; every other one speaks HTTP/2.
     pub fn start(book: &Book, gateways: &[String], keys: &[String], mix: Mix, dice: &mut Dice) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let kinds = [(Kind::Quick, mix.quick), (Kind::Held, mix.held), (Kind::Stream, mix.streams)];
+        let kinds = [
+            (Kind::Quick, mix.quick),
+            (Kind::Held, mix.held),
+            (Kind::Stream, mix.streams),
+            (Kind::Socket, mix.sockets),
+            (Kind::Rpc, mix.rpcs),
+        ];
         let kinds = kinds.into_iter().flat_map(|(kind, count)| std::iter::repeat_n(kind, count));
         let clients = kinds.enumerate().map(|(index, kind)| {
             let protocol = if index % 2 == 0 { Protocol::Http1 } else { Protocol::Http2 };
@@ -107,11 +123,17 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
     let (path, bytes, chunks, pause) = match kind {
         Kind::Quick => ("/audit/call", dice.within(0, 3_000), 0, Duration::ZERO),
         Kind::Held => ("/audit/call", dice.within(0, 150_000), 0, dice.millis(50, 400)),
+        Kind::Socket => return talk(Form::WebSocket, "/audit/socket", 101, dice),
+        Kind::Rpc => return talk(Form::Grpc, "/audit.Audit", 200, dice),
         Kind::Stream => {
             let chunks = dice.within(5, 25);
             ("/audit/stream", chunks * dice.within(1, 1_500), chunks as u32, dice.millis(40, 120))
         }
     };
     let (bytes, chunks) = if bodiless { (0, 0) } else { (bytes, chunks) };
-    Plan { method: Method::GET, path: path.to_owned(), status, bytes, chunks, pause }
+    Plan { method: Method::GET, path: path.to_owned(), status, bytes, chunks, pause, ..Plan::default() }
+}
+
+fn talk(form: Form, path: &str, status: u16, dice: &mut Dice) -> Plan {
+    Plan { path: path.to_owned(), status, pause: dice.millis(5, 100), form, messages: dice.within(1, 20) as u32, ..Plan::default() }
 }

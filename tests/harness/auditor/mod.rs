@@ -9,10 +9,12 @@ mod client;
 mod dice;
 mod load;
 mod records;
+mod rpc;
+mod socket;
 mod upstream;
 mod verdict;
 
-pub use book::{Book, Entry, Fate, Plan};
+pub use book::{Book, Entry, Fate, Form, Passed, Plan};
 pub use client::{Call, Client, Protocol};
 pub use dice::Dice;
 pub use load::{Load, Mix};

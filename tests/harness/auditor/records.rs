@@ -25,6 +25,8 @@ pub struct Exchange {
     pub is_complete: bool,
     /// Bytes of the answer's body, over all of its records.
     pub bytes: u64,
+    /// Messages both ways, over all of its records.
+    pub messages: u64,
     /// The key.
     pub api_key: [u8; 16],
 }
@@ -50,6 +52,8 @@ pub struct Meters {
     pub marks: MeterId,
     /// Bytes of bodies.
     pub bytes: MeterId,
+    /// Messages of WebSockets and gRPC calls.
+    pub messages: MeterId,
 }
 
 impl Recorded {
@@ -99,6 +103,8 @@ impl Recorded {
                 exchange.mark += units;
             } else if item.meter == meters.bytes.bytes() {
                 exchange.bytes += units;
+            } else if item.meter == meters.messages.bytes() {
+                exchange.messages += units;
             }
         }
     }

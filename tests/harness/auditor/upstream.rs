@@ -8,15 +8,18 @@ use hyper::{
     Request, Response, StatusCode,
     body::{Frame, Incoming},
     header::CONTENT_LENGTH,
-    server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::net::TcpListener;
 
 use super::{
     MARK,
-    book::{Book, Plan},
+    book::{Book, Form, Plan},
+    rpc, socket,
 };
 
 /// The most bytes in one frame.
@@ -41,7 +44,7 @@ impl Upstream {
                 tokio::spawn(async move {
                     let service = service_fn(move |request| answer(book.clone(), request));
                     // A gateway that is killed leaves its connections as they are.
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+                    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(socket), service).await;
                 });
             }
         });
@@ -54,6 +57,17 @@ async fn answer(book: Book, request: Request<Incoming>) -> Result<Response<BoxBo
     let Some((mark, plan)) = mark.and_then(|mark| Some((mark, book.seen(mark)?))) else {
         return Response::builder().status(StatusCode::NOT_FOUND).body(Full::default().boxed());
     };
+    match plan.form {
+        Form::Http => {}
+        Form::Grpc => return rpc::answer(book, mark, plan, request),
+        Form::WebSocket => {
+            let Some(answer) = socket::handshake(&request, mark) else {
+                return Response::builder().status(StatusCode::BAD_REQUEST).body(Full::default().boxed());
+            };
+            tokio::spawn(socket::answer(book, mark, plan, hyper::upgrade::on(request)));
+            return answer;
+        }
+    }
     pause(plan.pause).await;
     let head = Response::builder().status(plan.status).header(MARK, mark.to_string());
     // Neither has a body, whatever its length would have been.

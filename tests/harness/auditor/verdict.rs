@@ -91,6 +91,9 @@ impl Verdict {
                         faults.push("the record of a whole answer says something else");
                     }
                     Some(record) if record.bytes != line.received => faults.push("the record of a whole answer has other bytes"),
+                    Some(record) if record.messages != line.asked.sent + line.told.came => {
+                        faults.push("the record of a whole exchange has other messages");
+                    }
                     Some(_) => {}
                 }
             }
@@ -99,6 +102,10 @@ impl Verdict {
                 count.surplus += u64::from(record.is_some());
                 if record.is_some_and(|record| record.bytes < line.received || record.bytes > line.given) {
                     faults.push("a broken answer's record has fewer bytes than arrived, or more than were given");
+                }
+                let (fewest, most) = (line.asked.came + line.told.came, line.asked.sent + line.told.sent);
+                if record.is_some_and(|record| record.messages < fewest || record.messages > most) {
+                    faults.push("a broken exchange's record has fewer messages than arrived, or more than were sent");
                 }
             }
         }
