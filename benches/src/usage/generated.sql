@@ -49,6 +49,20 @@ SELECT namespace_id, subscription_id, plan_version_id, period_start, date_bin('1
     status, mode, billable, sum(count), sum(sum), 1, 1, 1, max(last_at)
 FROM usage_rollup_15m GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 ORDER BY 5, 1, 2, 8, 7
 --------
+INSERT INTO usage_route_hour (namespace_id, subscription_id, plan_version_id, period_start, bucket, route_id, meter_id, status, mode, billable,
+    count_00, count_15, count_30, count_45, sum, max, last, last_at)
+SELECT namespace_id, subscription_id, plan_version_id, period_start, date_bin('1 hour', bucket, 'epoch'), route_id, meter_id, status, mode, billable,
+    coalesce(sum(count) FILTER (WHERE extract(minute FROM bucket) = 0), 0), coalesce(sum(count) FILTER (WHERE extract(minute FROM bucket) = 15), 0),
+    coalesce(sum(count) FILTER (WHERE extract(minute FROM bucket) = 30), 0), coalesce(sum(count) FILTER (WHERE extract(minute FROM bucket) = 45), 0),
+    sum(sum), 1, 1, max(last_at)
+FROM usage_rollup_15m GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ORDER BY 5, 1, 2, 7, 6
+--------
+INSERT INTO usage_route_day (namespace_id, subscription_id, plan_version_id, period_start, bucket, route_id, meter_id, status, mode, billable,
+    count, sum, max, last, last_at)
+SELECT namespace_id, subscription_id, plan_version_id, period_start, bucket, route_id, meter_id, status, mode, billable, sum(count), sum(sum), 1, 1,
+    max(last_at)
+FROM usage_rollup_day GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ORDER BY 5, 1, 2, 7, 6
+--------
 DROP INDEX usage_rows_subscription_idx, usage_rows_segment_idx
 --------
 INSERT INTO usage_rows (namespace_id, subscription_id, plan_version_id, period_start, application_id, api_key_id, route_id, meter_id, status, answered_by,
@@ -64,8 +78,8 @@ CREATE INDEX usage_rows_subscription_idx ON usage_rows (namespace_id, subscripti
 CREATE INDEX usage_rows_segment_idx ON usage_rows (journal_id, stream, seq)
 --------
 INSERT INTO usage_segments (journal_id, stream, seq, segment_digest, prev_digest, fold_version, records, rows, next_receipt, final_receipts, accepted_at,
-    rolled_up_at)
-SELECT journal_id, stream, seq, sha256(seq::text::bytea), sha256((seq - 1)::text::bytea), 1, sum(count), count(*), 0, '[]', min(minute), now()
+    rolled_up_at, rolled_up_by_route_at)
+SELECT journal_id, stream, seq, sha256(seq::text::bytea), sha256((seq - 1)::text::bytea), 1, sum(count), count(*), 0, '[]', min(minute), now(), now()
 FROM usage_rows GROUP BY 1, 2, 3
 --------
 INSERT INTO usage_latency_hour

@@ -332,13 +332,18 @@ async fn wait_for_sums(pool: &PgPool) -> anyhow::Result<u64> {
     }
 }
 
-/// What was acknowledged is what the tables hold: rows, sums of both widths, the ledger.
+/// What was acknowledged is what the tables hold: rows, all sums, the ledger.
 async fn check(pool: &PgPool, counts: &Counts) -> anyhow::Result<()> {
     let (rows, calls): (i64, i64) = sqlx::query_as("SELECT count(*), sum(count)::bigint FROM usage_rows").fetch_one(pool).await?;
     ensure!(rows as u64 == counts.rows.load(Relaxed), "{rows} rows are stored");
     ensure!(calls as u64 == counts.calls.load(Relaxed), "{calls} calls are stored");
-    for table in ["usage_rollup_15m", "usage_rollup_day"] {
-        let sums = format!("SELECT sum(count)::bigint, (sum(sum) FILTER (WHERE billable))::bigint, count(*) FROM {table}");
+    for (table, count) in [
+        ("usage_rollup_15m", "count"),
+        ("usage_rollup_day", "count"),
+        ("usage_route_hour", "count_00 + count_15 + count_30 + count_45"),
+        ("usage_route_day", "count"),
+    ] {
+        let sums = format!("SELECT sum({count})::bigint, (sum(sum) FILTER (WHERE billable))::bigint, count(*) FROM {table}");
         let (summed, billable, sums): (i64, i64, i64) = sqlx::query_as(sqlx::AssertSqlSafe(sums)).fetch_one(pool).await?;
         let used: i64 = sqlx::query_scalar("SELECT sum(used)::bigint FROM quota_ledger").fetch_one(pool).await?;
         ensure!(summed == calls, "{table} holds {summed} of {calls} calls");

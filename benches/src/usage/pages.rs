@@ -18,8 +18,16 @@ use super::{
 use crate::runs::say;
 
 /// The tables whose sizes are told.
-const TABLES: [&str; 6] =
-    ["usage_rows", "usage_rollup_15m", "usage_rollup_day", "usage_latency_hour", "usage_latency_day", "usage_segments"];
+const TABLES: [&str; 8] = [
+    "usage_rows",
+    "usage_rollup_15m",
+    "usage_rollup_day",
+    "usage_route_hour",
+    "usage_route_day",
+    "usage_latency_hour",
+    "usage_latency_day",
+    "usage_segments",
+];
 /// The pages: what they are called, and their query.
 const PAGES: [(&str, &str); 3] = [("24 hours", "?range=24h"), ("7 days", "?range=7d"), ("30 days", "?range=30d")];
 const WARM_UPS: usize = 20;

@@ -48,7 +48,7 @@ fn ingest(text: &mut String, found: &Ingest) {
         text,
         &format!(
             "{gateways} simulated gateways with {streams} streams each sent batches of {rows} rows of {tenants} tenants as JSON to `POST /control/v1/usage`, each with its latency\n\
-             histograms, for {:.0} s, on {} cores. Afterwards the rows, both tables of sums and the quota ledger were compared with what had been acknowledged: no difference.\n",
+             histograms, for {:.0} s, on {} cores. Afterwards the rows, the four tables of sums and the quota ledger were compared with what had been acknowledged: no difference.\n",
             found.seconds, found.cores
         ),
     );

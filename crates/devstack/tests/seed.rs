@@ -35,10 +35,15 @@ async fn the_demo_adds_up_and_is_kept(pool: PgPool) {
     assert!(first.created);
     assert_eq!(first.logins.iter().map(|login| login.role).collect::<Vec<_>>(), ["Operator", "Developer"]);
 
-    // What was accepted is what was rolled up, by day as by quarter of an hour.
-    for table in ["usage_rollup_15m", "usage_rollup_day"] {
+    // What was accepted is what was rolled up, by key and by route.
+    for (table, count) in [
+        ("usage_rollup_15m", "count"),
+        ("usage_rollup_day", "count"),
+        ("usage_route_hour", "count_00 + count_15 + count_30 + count_45"),
+        ("usage_route_day", "count"),
+    ] {
         let sql = format!(
-            "SELECT (SELECT sum(sum) FROM usage_rows) = (SELECT sum(sum) FROM {table}) AND (SELECT sum(count) FROM usage_rows) = (SELECT sum(count) FROM {table})"
+            "SELECT (SELECT sum(sum) FROM usage_rows) = (SELECT sum(sum) FROM {table}) AND (SELECT sum(count) FROM usage_rows) = (SELECT sum({count}) FROM {table})"
         );
         let adds_up: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&pool).await.expect("sums");
         assert!(adds_up, "{table}");

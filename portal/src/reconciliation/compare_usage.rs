@@ -9,7 +9,8 @@ use rust_decimal::Decimal;
 use super::{
     finding::{Finding, Kind, Place, Scope},
     level_store::{self as levels, DifferingLevels},
-    usage_store::{self as store, DifferingSums, SegmentRows},
+    sum_store::{self, DifferingSums},
+    usage_store::{self as store, SegmentRows},
 };
 use crate::{db::Tx, error::Result};
 
@@ -68,7 +69,7 @@ pub(super) async fn compare_sums(
     of: (NamespaceId, SubscriptionId),
     from: Timestamp,
 ) -> Result<Option<(Scope, Vec<Finding>, Timestamp)>> {
-    let Some(first) = store::first_use(tx, of.0, of.1, from).await? else { return Ok(None) };
+    let Some(first) = sum_store::first_use(tx, of.0, of.1, from).await? else { return Ok(None) };
     let to = floor_day(first).plus(DAY * u32::try_from(DAYS_AT_ONCE).unwrap_or(1));
     let (_, findings) = sums_between(tx, of, floor_day(first), to).await?;
     // What lies between `from` and the first use was looked at too: there is nothing.
@@ -83,7 +84,7 @@ pub(super) async fn sums_between(
     to: Timestamp,
 ) -> Result<(Scope, Vec<Finding>)> {
     let to = floor_day(to.plus(DAY - Duration::from_micros(1)));
-    let differing = store::differing_sums(tx, of.0, of.1, floor_day(from), to).await?;
+    let differing = sum_store::differing_sums(tx, of.0, of.1, floor_day(from), to).await?;
     let mut findings: Vec<Finding> = differing.iter().map(|sums| sums_differ(of, sums)).collect();
     let meters = levels::meters(tx).await?;
     if !meters.is_empty() {
@@ -121,10 +122,12 @@ fn sums_differ(of: (NamespaceId, SubscriptionId), sums: &DifferingSums) -> Findi
     let what = match kind {
         Kind::RollupLost => format!("{} sums are lost", sums.lost),
         Kind::RollupDoubled => format!("{} sums are multiples of their usage", sums.doubled),
+        _ if sums.moved == sums.sums => format!("{} sums have their calls in other quarters of the hour", sums.moved),
         _ => format!("{} sums differ, {} of them without any usage and {} lost", sums.sums, sums.unfounded, sums.lost),
     };
+    let by = if sums.is_by_route { "by route" } else { "by key" };
     let detail = format!(
-        "Subscription {}, {width} of {}: {what}. Accepted were {} calls and {} units, rolled up {} and {}.",
+        "Subscription {}, {width} of {}, sums {by}: {what}. Accepted were {} calls and {} units, rolled up {} and {}.",
         of.1,
         sums.at,
         sums.accepted_calls.normalize(),
@@ -137,7 +140,8 @@ fn sums_differ(of: (NamespaceId, SubscriptionId), sums: &DifferingSums) -> Findi
     let pick = |calls: Decimal, units: Decimal| if by_units { units } else { calls };
     Finding {
         kind,
-        subject: format!("{width} {}", sums.at),
+        // Sums by key keep the name that they had while there were no others.
+        subject: if sums.is_by_route { format!("{width} {} by route", sums.at) } else { format!("{width} {}", sums.at) },
         at: Some(sums.at),
         place: Place { namespace: Some(of.0), subscription: Some(of.1), ..Place::default() },
         expected: pick(sums.accepted_calls, sums.accepted_units),
@@ -148,15 +152,16 @@ fn sums_differ(of: (NamespaceId, SubscriptionId), sums: &DifferingSums) -> Findi
 
 fn levels_differ(of: (NamespaceId, SubscriptionId), levels: &DifferingLevels) -> Finding {
     let width = if levels.is_day { "day" } else { "hour" };
+    let by = if levels.is_by_route { "by route" } else { "by key" };
     Finding {
         kind: Kind::RollupLevels,
-        subject: format!("{width} {}", levels.at),
+        subject: if levels.is_by_route { format!("{width} {} by route", levels.at) } else { format!("{width} {}", levels.at) },
         at: Some(levels.at),
         place: Place { namespace: Some(of.0), subscription: Some(of.1), ..Place::default() },
         expected: levels.accepted,
         found: levels.rolled,
         detail: format!(
-            "Subscription {}, {width} of {}: the largest or last values of {} rollups are not those of their usage. Accepted was up to {}, rolled up {}.",
+            "Subscription {}, {width} of {}, {by}: the largest or last values of {} rollups are not those of their usage. Accepted was up to {}, rolled up {}.",
             of.1,
             levels.at,
             levels.rollups,

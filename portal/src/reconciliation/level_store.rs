@@ -19,6 +19,8 @@ pub(super) async fn meters(tx: &mut Tx) -> Result<Vec<Uuid>> {
 #[derive(Debug)]
 pub(super) struct DifferingLevels {
     pub is_day: bool,
+    /// Rollups without keys, or those by key.
+    pub is_by_route: bool,
     pub at: Timestamp,
     /// How many rollups differ.
     pub rollups: i64,
@@ -39,29 +41,45 @@ pub(super) async fn differing(
     Ok(sqlx::query_as!(
         DifferingLevels,
         r#"WITH used AS MATERIALIZED (
-               SELECT u.*, m.aggregation FROM usage_rows u JOIN meters m ON m.id = u.meter_id
-               -- What waits to be added to the sums is not in them. The mark is set in the transaction that adds them.
-               LEFT JOIN (SELECT journal_id, stream, seq FROM usage_segments WHERE rolled_up_at IS NULL) waiting USING (journal_id, stream, seq)
+               SELECT u.*, m.aggregation, waiting.for_all FROM usage_rows u JOIN meters m ON m.id = u.meter_id
+               -- What waits to be added to the sums is not in them: not in any, or not in those by route. The marks are set in the transaction that adds.
+               LEFT JOIN (SELECT journal_id, stream, seq, rolled_up_at IS NULL AS for_all FROM usage_segments WHERE rolled_up_by_route_at IS NULL) waiting
+               USING (journal_id, stream, seq)
                WHERE u.namespace_id = $1 AND u.subscription_id = $2 AND u.minute >= $4 AND u.minute < $5 AND u.meter_id = ANY($3)
-                 AND m.aggregation IN ('max', 'latest') AND waiting IS NULL),
+                 AND m.aggregation IN ('max', 'latest') AND waiting.for_all IS NOT TRUE),
            accepted AS (
-               SELECT w.is_day, date_bin(w.width, minute, '2000-01-01Z') AS bucket, plan_version_id, period_start, application_id, api_key_id, route_id,
-                   meter_id, aggregation, status, mode,
+               SELECT w.is_day, w.is_by_route, date_bin(w.width, minute, '2000-01-01Z') AS bucket, plan_version_id, period_start,
+                   CASE WHEN NOT w.is_by_route THEN ARRAY[application_id, api_key_id] ELSE '{}' END AS key, route_id, meter_id, aggregation, status, mode,
                    CASE aggregation WHEN 'max' THEN max(max) ELSE (array_agg(last ORDER BY last_at DESC, last DESC))[1] END AS level
-               FROM used CROSS JOIN (VALUES (false, interval '15 minutes'), (true, interval '1 day')) w (is_day, width)
+               FROM used CROSS JOIN (VALUES (false, false, interval '15 minutes'), (true, false, interval '1 day'), (false, true, interval '1 hour'),
+                   (true, true, interval '1 day')) w (is_day, is_by_route, width)
+               WHERE NOT w.is_by_route OR for_all IS NULL
                GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11),
+           kept AS (
+               SELECT false AS is_day, false AS is_by_route, namespace_id, subscription_id, bucket, plan_version_id, period_start,
+                   ARRAY[application_id, api_key_id] AS key, route_id, meter_id, status, mode, max, last, last_at FROM usage_rollup_15m
+               UNION ALL
+               SELECT true, false, namespace_id, subscription_id, bucket, plan_version_id, period_start,
+                   ARRAY[application_id, api_key_id], route_id, meter_id, status, mode, max, last, last_at FROM usage_rollup_day
+               UNION ALL
+               SELECT false, true, namespace_id, subscription_id, bucket, plan_version_id, period_start,
+                   '{}', route_id, meter_id, status, mode, max, last, last_at FROM usage_route_hour
+               UNION ALL
+               SELECT true, true, namespace_id, subscription_id, bucket, plan_version_id, period_start,
+                   '{}', route_id, meter_id, status, mode, max, last, last_at FROM usage_route_day),
            rolled AS (
-               SELECT is_day, bucket, plan_version_id, period_start, application_id, api_key_id, route_id, meter_id, m.aggregation, status, mode,
+               SELECT is_day, is_by_route, bucket, plan_version_id, period_start, key, route_id, meter_id, m.aggregation, status, mode,
                    CASE m.aggregation WHEN 'max' THEN max(max) ELSE (array_agg(last ORDER BY last_at DESC, last DESC))[1] END AS level
-               FROM (SELECT false AS is_day, * FROM usage_rollup_15m UNION ALL SELECT true, * FROM usage_rollup_day) r JOIN meters m ON m.id = r.meter_id
+               FROM kept r JOIN meters m ON m.id = r.meter_id
                WHERE namespace_id = $1 AND subscription_id = $2 AND bucket >= $4 AND bucket < $5 AND meter_id = ANY($3)
                  AND m.aggregation IN ('max', 'latest')
                GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
-           SELECT is_day AS "is_day!", CASE WHEN is_day THEN bucket ELSE date_bin('1 hour', bucket, '2000-01-01Z') END AS "at!", count(*) AS "rollups!",
+           SELECT is_day AS "is_day!", is_by_route AS "is_by_route!",
+               CASE WHEN is_day THEN bucket ELSE date_bin('1 hour', bucket, '2000-01-01Z') END AS "at!", count(*) AS "rollups!",
                max(a.level) AS "accepted!", max(r.level) AS "rolled!"
            FROM accepted a JOIN rolled r
-               USING (is_day, bucket, plan_version_id, period_start, application_id, api_key_id, route_id, meter_id, aggregation, status, mode)
-           WHERE a.level <> r.level GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 200"#,
+               USING (is_day, is_by_route, bucket, plan_version_id, period_start, key, route_id, meter_id, aggregation, status, mode)
+           WHERE a.level <> r.level GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 200"#,
         namespace.uuid(),
         subscription.uuid(),
         meters,

@@ -12,6 +12,7 @@ mod ledger_store;
 mod level_store;
 mod state_store;
 mod stream_store;
+mod sum_store;
 mod sweep;
 mod usage_store;
 

@@ -19,14 +19,14 @@ pub(super) async fn period_units(
               -- Each sum looks only at the meters that aggregate so.
               CASE m.aggregation WHEN 'count' THEN sum(u.count) FILTER (WHERE m.aggregation = 'count')
                    WHEN 'max' THEN max(u.max) FILTER (WHERE m.aggregation = 'max')
-                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC) FILTER (WHERE m.aggregation = 'latest'))[1]
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC, u.last DESC) FILTER (WHERE m.aggregation = 'latest'))[1]
                    WHEN 'unique_count' THEN (
                        SELECT count(DISTINCT h)::numeric FROM usage_rows w, unnest(w.uniques) AS h
                        WHERE w.namespace_id = $1 AND w.subscription_id = $2 AND w.period_start = $3 AND w.meter_id = m.id
                          AND w.plan_version_id = u.plan_version_id AND w.uniques IS NOT NULL AND w.mode = 'live' AND w.answered_by = 'upstream'
                          AND w.status = ANY(array_agg(u.status) FILTER (WHERE m.aggregation = 'unique_count')))
                    ELSE sum(u.sum) FILTER (WHERE m.aggregation NOT IN ('count', 'max', 'latest')) END AS "units!"
-           FROM usage_rollup_day u JOIN meters m ON m.id = u.meter_id
+           FROM usage_route_day u JOIN meters m ON m.id = u.meter_id
            WHERE u.namespace_id = $1 AND u.subscription_id = $2 AND u.period_start = $3 AND u.bucket >= $3 - interval '2 days' AND u.billable
            GROUP BY m.id, u.plan_version_id ORDER BY m.id, u.plan_version_id"#,
         tenant.uuid(),

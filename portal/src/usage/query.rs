@@ -1,7 +1,10 @@
-//! What pages, exports and invoices ask of accepted usage. Everything is read from the rollups and belongs to one tenant.
+//! What pages, exports and invoices ask of accepted usage. Everything is read from the sums and belongs to one tenant.
 //!
 //! **Calls and units.** One call moves every meter of its route, and each meter has a row of its own. A number of calls is therefore the largest count
-//! over the meters of the same slot, key, route and status, never their sum. Units are summed per meter, as the meter aggregates.
+//! over the meters of the same slot, subscription, route and status (and key, where keys are asked for), never their sum. Units are summed per meter, as
+//! the meter aggregates.
+//!
+//! **Which sums.** A question that names a key or an application is answered by the sums by key; all others by those by route, which are many times fewer.
 
 use std::collections::HashSet;
 
@@ -12,7 +15,14 @@ use ids::{ApiKeyId, ApiProductId, ApplicationId, PlanId, RouteId, SubscriptionId
 pub use super::figures::{
     Breakdown, BreakdownRow, Charge, Facets, Latency, MeterTotal, PeriodUnits, RouteTotal, Series, SeriesGroup, Share, Stack, Totals,
 };
-use super::{calls::Calls, charge_store, corrections, facet_store, latency::Cover, latency_store, query_store as store};
+use super::{
+    calls::Calls,
+    charge_store, corrections, facet_store,
+    latency::Cover,
+    latency_store,
+    parts::{self, Parts},
+    query_store as store, route_store,
+};
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -108,6 +118,32 @@ impl Query {
         self.slot == Slot::Day && self.zone == TimeZone::UTC
     }
 
+    /// Whether sums by route answer it.
+    fn by_route(&self) -> bool {
+        self.filter.api_key.is_none() && self.filter.application.is_none()
+    }
+
+    /// From the start of the first slot; with daily sums, to the end of a day.
+    fn whole(&self) -> Period {
+        let to = if self.daily() { parts::ceil(self.range.to, SECONDS_PER_DAY) } else { self.range.to };
+        Period { from: self.from(), to }
+    }
+
+    /// The sums that hold the calls of slots which begin at `starts`: those of hours where no slot begins within one.
+    fn parts_for(&self, starts: &[Timestamp]) -> Parts {
+        if self.daily() {
+            Parts::by_days(self.whole())
+        } else if starts.iter().skip(1).all(|start| start.seconds() % 3600 == 0) {
+            Parts::by_hours(self.whole())
+        } else {
+            Parts::by_quarters(self.whole())
+        }
+    }
+
+    fn route_bounds(&self, parts: Parts) -> route_store::Bounds<'_> {
+        route_store::Bounds { tenant: self.tenant, parts, filter: &self.filter }
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         if self.range.from >= self.range.to {
             return Err(Error::invalid("to", "The end must come after the start."));
@@ -154,7 +190,7 @@ pub struct Overview {
 /// Calls over time, totals and the busiest routes, from one look at the sums.
 pub async fn overview(tx: &mut Tx, actor: &Actor, query: &Query, stack: Stack, routes: i64) -> Result<Overview> {
     let calls = calls(tx, actor, query).await?;
-    let by_meter = store::totals_by_meter(tx, &query.bounds()).await?;
+    let by_meter = totals_by_meter(tx, query).await?;
     Ok(Overview { series: calls.series(stack), totals: totals_of(&calls, by_meter), routes: calls.top_routes(bounded(routes)) })
 }
 
@@ -163,10 +199,21 @@ async fn calls(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Calls> {
     query.check()?;
     let bounds = query.bounds();
     let starts = store::slots(tx, &bounds).await?;
-    let cells = store::cells(tx, &bounds).await?;
+    let cells = if query.by_route() {
+        route_store::cells(tx, &query.route_bounds(query.parts_for(&starts)), &starts).await?
+    } else {
+        store::cells(tx, &bounds).await?
+    };
     let ids: HashSet<RouteId> = cells.iter().map(|cell| cell.route).collect();
     let routes = store::routes(tx, &ids.into_iter().collect::<Vec<_>>()).await?;
     Ok(Calls { slot: query.slot, starts, cells, routes: routes.into_iter().map(|route| (route.route, route)).collect() })
+}
+
+async fn totals_by_meter(tx: &mut Tx, query: &Query) -> Result<Vec<MeterTotal>> {
+    if query.by_route() {
+        return route_store::totals_by_meter(tx, &query.route_bounds(Parts::by_days(query.whole()))).await;
+    }
+    store::totals_by_meter(tx, &query.bounds()).await
 }
 
 fn totals_of(calls: &Calls, by_meter: Vec<MeterTotal>) -> Totals {
@@ -194,7 +241,7 @@ pub async fn series(tx: &mut Tx, actor: &Actor, query: &Query, stack: Stack) -> 
 /// The sums of a range.
 pub async fn totals(tx: &mut Tx, actor: &Actor, query: &Query) -> Result<Totals> {
     let calls = calls(tx, actor, query).await?;
-    Ok(totals_of(&calls, store::totals_by_meter(tx, &query.bounds()).await?))
+    Ok(totals_of(&calls, totals_by_meter(tx, query).await?))
 }
 
 /// The busiest routes.

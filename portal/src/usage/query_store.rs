@@ -165,11 +165,11 @@ pub(super) async fn totals_by_meter(tx: &mut Tx, bounds: &Bounds<'_>) -> Result<
               -- Each sum looks only at the meters that aggregate so.
               CASE m.aggregation WHEN 'count' THEN sum(u.count) FILTER (WHERE m.aggregation = 'count')
                    WHEN 'max' THEN max(u.max) FILTER (WHERE m.aggregation = 'max')
-                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC) FILTER (WHERE m.aggregation = 'latest'))[1]
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC, u.last DESC) FILTER (WHERE m.aggregation = 'latest'))[1]
                    ELSE sum(u.sum) FILTER (WHERE m.aggregation NOT IN ('count', 'max', 'latest')) END AS "units!",
               coalesce(CASE m.aggregation WHEN 'count' THEN sum(u.count) FILTER (WHERE m.aggregation = 'count' AND u.billable)
                    WHEN 'max' THEN max(u.max) FILTER (WHERE m.aggregation = 'max' AND u.billable)
-                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC) FILTER (WHERE m.aggregation = 'latest' AND u.billable))[1]
+                   WHEN 'latest' THEN (array_agg(u.last ORDER BY u.last_at DESC, u.last DESC) FILTER (WHERE m.aggregation = 'latest' AND u.billable))[1]
                    ELSE sum(u.sum) FILTER (WHERE m.aggregation NOT IN ('count', 'max', 'latest') AND u.billable) END, 0) AS "billable!"
            FROM usage u JOIN meters m ON m.id = u.meter_id GROUP BY m.id ORDER BY m.name"#
     )

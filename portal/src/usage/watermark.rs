@@ -1,8 +1,8 @@
 //! The sums, and how far they are: every accepted segment is added to them once.
 //!
-//! The watermark is exact because it is no time but a mark on each segment: `usage_segments.rolled_up_at` is set in the transaction that adds the
-//! segment's rows to both tables of sums. A late segment is one without the mark, like any other. One transaction at a time adds, under an advisory
-//! lock, and what is lost with it is neither marked nor added.
+//! The watermark is exact because it is no time but a mark on each segment: `usage_segments.rolled_up_by_route_at` is set in the transaction that adds
+//! the segment's rows to the four tables of sums. A late segment is one without the mark, like any other. One transaction at a time adds, under an
+//! advisory lock, and what is lost with it is neither marked nor added.
 //!
 //! Locks are taken in one order: partitions, sums, histograms. Whoever moves rows between partitions and then adds to the sums in one transaction holds the
 //! first when it waits for the second, so nobody may wait for the first while holding the second.

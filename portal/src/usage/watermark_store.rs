@@ -17,7 +17,7 @@ const FOLDING: &str = "SET LOCAL work_mem = '128MB'; SET LOCAL enable_seqscan = 
 /// What one transaction at a time writes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lock {
-    /// Both tables of sums, and the marks of segments.
+    /// All tables of sums, and the marks of segments.
     Sums,
     /// Merged histograms of latency.
     Histograms,
@@ -51,6 +51,8 @@ pub(super) struct Pending {
     streams: Vec<i32>,
     seqs: Vec<i64>,
     rows: i64,
+    /// A portal of the release before has added them to the sums by key, and to no others.
+    has_sums_by_key: bool,
 }
 
 impl Pending {
@@ -64,16 +66,18 @@ impl Pending {
     }
 }
 
-/// The oldest segments that are not in the sums, as many as hold so many rows together, and at least one.
+/// The oldest segments that are not in all sums, as many as hold so many rows together, and at least one: of those that lack the same sums as the oldest.
 pub(super) async fn pending(tx: &mut Tx, most_rows: i64) -> Result<Pending> {
     let segments = sqlx::query!(
-        "SELECT journal_id, stream, seq, rows FROM usage_segments WHERE rolled_up_at IS NULL ORDER BY accepted_at LIMIT $1",
+        r#"SELECT journal_id, stream, seq, rows, rolled_up_at IS NOT NULL AS "has_sums_by_key!" FROM usage_segments
+           WHERE rolled_up_by_route_at IS NULL ORDER BY accepted_at LIMIT $1"#,
         ROUND_SEGMENTS
     )
     .fetch_all(&mut **tx)
     .await?;
-    let mut pending = Pending::default();
-    for segment in segments {
+    let has_sums_by_key = segments.first().is_some_and(|oldest| oldest.has_sums_by_key);
+    let mut pending = Pending { has_sums_by_key, ..Pending::default() };
+    for segment in segments.into_iter().filter(|segment| segment.has_sums_by_key == has_sums_by_key) {
         let rows = pending.rows + i64::from(segment.rows);
         if rows > most_rows && !pending.is_empty() {
             break;
@@ -95,11 +99,11 @@ pub(super) async fn add_pending(tx: &mut Tx, most_rows: i64, now: Timestamp) -> 
     add(tx, &pending, now).await
 }
 
-/// Adds the rows of segments to both tables of sums and marks the segments; answers how many were marked.
+/// Adds the rows of segments to all tables of sums and marks the segments; answers how many were marked.
 ///
-/// Rows are folded once into quarters of an hour, and these into days. Sums are written in the order of their keys, as everybody who writes them does.
-/// Of the latest values the one with the latest event time counts, and of several at the same instant the largest: what arrives in which order does
-/// not matter.
+/// Rows are folded once into quarters of an hour by key, and these into everything else. Sums are written in the order of their keys, as everybody who
+/// writes them does. Of the latest values the one with the latest event time counts, and of several at the same instant the largest: what arrives in
+/// which order does not matter.
 pub(super) async fn add(tx: &mut Tx, pending: &Pending, now: Timestamp) -> Result<u64> {
     sqlx::raw_sql(FOLDING).execute(&mut **tx).await?;
     let marked = sqlx::query!(
@@ -117,7 +121,7 @@ pub(super) async fn add(tx: &mut Tx, pending: &Pending, now: Timestamp) -> Resul
                  route_id, meter_id, status, mode, billable, count, sum, min, max, last, last_at)
              SELECT namespace_id, subscription_id, plan_version_id, period_start, bucket, application_id, api_key_id, route_id, meter_id, status, mode,
                  billable, count, sum, min, max, latest[2], last_at
-             FROM folded
+             FROM folded WHERE NOT $5
              ORDER BY namespace_id, subscription_id, bucket, meter_id, route_id, api_key_id, status, mode, billable, plan_version_id, period_start,
                  application_id
              ON CONFLICT (namespace_id, subscription_id, bucket, meter_id, route_id, api_key_id, status, mode, billable, plan_version_id,
@@ -131,7 +135,7 @@ pub(super) async fn add(tx: &mut Tx, pending: &Pending, now: Timestamp) -> Resul
                  route_id, meter_id, status, mode, billable, count, sum, min, max, last, last_at)
              SELECT namespace_id, subscription_id, plan_version_id, period_start, date_bin('1 day', bucket, 'epoch') AS day, application_id, api_key_id,
                  route_id, meter_id, status, mode, billable, sum(count)::bigint, sum(sum), min(min), max(max), (max(latest))[2], max(last_at)
-             FROM folded GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+             FROM folded WHERE NOT $5 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
              ORDER BY namespace_id, subscription_id, day, meter_id, route_id, api_key_id, status, mode, billable, plan_version_id, period_start,
                  application_id
              ON CONFLICT (namespace_id, subscription_id, bucket, meter_id, route_id, api_key_id, status, mode, billable, plan_version_id,
@@ -140,13 +144,47 @@ pub(super) async fn add(tx: &mut Tx, pending: &Pending, now: Timestamp) -> Resul
                  min = least(t.min, excluded.min), max = greatest(t.max, excluded.max),
                  last = CASE WHEN (excluded.last_at, excluded.last) > (t.last_at, t.last) THEN excluded.last ELSE t.last END,
                  last_at = greatest(t.last_at, excluded.last_at)
+         ), by_route AS MATERIALIZED (
+             SELECT namespace_id, subscription_id, plan_version_id, period_start, date_bin('1 hour', bucket, 'epoch') AS hour, route_id, meter_id, status,
+                 mode, billable,
+                 coalesce(sum(count) FILTER (WHERE bucket - date_bin('1 hour', bucket, 'epoch') = '0 minutes'), 0)::bigint AS count_00,
+                 coalesce(sum(count) FILTER (WHERE bucket - date_bin('1 hour', bucket, 'epoch') = '15 minutes'), 0)::bigint AS count_15,
+                 coalesce(sum(count) FILTER (WHERE bucket - date_bin('1 hour', bucket, 'epoch') = '30 minutes'), 0)::bigint AS count_30,
+                 coalesce(sum(count) FILTER (WHERE bucket - date_bin('1 hour', bucket, 'epoch') = '45 minutes'), 0)::bigint AS count_45,
+                 sum(sum) AS sum, max(max) AS max, max(latest) AS latest, max(last_at) AS last_at
+             FROM folded GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+         ), route_hours AS (
+             INSERT INTO usage_route_hour AS t (namespace_id, subscription_id, plan_version_id, period_start, bucket, route_id, meter_id, status, mode,
+                 billable, count_00, count_15, count_30, count_45, sum, max, last, last_at)
+             SELECT namespace_id, subscription_id, plan_version_id, period_start, hour, route_id, meter_id, status, mode, billable,
+                 count_00, count_15, count_30, count_45, sum, max, latest[2], last_at
+             FROM by_route
+             ORDER BY namespace_id, subscription_id, hour, meter_id, route_id, status, mode, billable, plan_version_id, period_start
+             ON CONFLICT (namespace_id, subscription_id, bucket, meter_id, route_id, status, mode, billable, plan_version_id, period_start)
+             DO UPDATE SET count_00 = t.count_00 + excluded.count_00, count_15 = t.count_15 + excluded.count_15,
+                 count_30 = t.count_30 + excluded.count_30, count_45 = t.count_45 + excluded.count_45,
+                 sum = t.sum + excluded.sum, max = greatest(t.max, excluded.max),
+                 last = CASE WHEN (excluded.last_at, excluded.last) > (t.last_at, t.last) THEN excluded.last ELSE t.last END,
+                 last_at = greatest(t.last_at, excluded.last_at)
+         ), route_days AS (
+             INSERT INTO usage_route_day AS t (namespace_id, subscription_id, plan_version_id, period_start, bucket, route_id, meter_id, status, mode,
+                 billable, count, sum, max, last, last_at)
+             SELECT namespace_id, subscription_id, plan_version_id, period_start, date_bin('1 day', hour, 'epoch') AS day, route_id, meter_id, status,
+                 mode, billable, sum(count_00 + count_15 + count_30 + count_45)::bigint, sum(sum), max(max), (max(latest))[2], max(last_at)
+             FROM by_route GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+             ORDER BY namespace_id, subscription_id, day, meter_id, route_id, status, mode, billable, plan_version_id, period_start
+             ON CONFLICT (namespace_id, subscription_id, bucket, meter_id, route_id, status, mode, billable, plan_version_id, period_start)
+             DO UPDATE SET count = t.count + excluded.count, sum = t.sum + excluded.sum, max = greatest(t.max, excluded.max),
+                 last = CASE WHEN (excluded.last_at, excluded.last) > (t.last_at, t.last) THEN excluded.last ELSE t.last END,
+                 last_at = greatest(t.last_at, excluded.last_at)
          )
-         UPDATE usage_segments s SET rolled_up_at = $4 FROM pending p
-         WHERE s.journal_id = p.journal_id AND s.stream = p.stream AND s.seq = p.seq AND s.rolled_up_at IS NULL",
+         UPDATE usage_segments s SET rolled_up_at = coalesce(s.rolled_up_at, $4), rolled_up_by_route_at = $4 FROM pending p
+         WHERE s.journal_id = p.journal_id AND s.stream = p.stream AND s.seq = p.seq AND s.rolled_up_by_route_at IS NULL",
         &pending.journals,
         &pending.streams,
         &pending.seqs,
         now,
+        pending.has_sums_by_key,
     )
     .execute(&mut **tx)
     .await?;
@@ -156,7 +194,7 @@ pub(super) async fn add(tx: &mut Tx, pending: &Pending, now: Timestamp) -> Resul
 pub(super) async fn lag(tx: &mut Tx) -> Result<Lag> {
     let row = sqlx::query!(
         r#"SELECT count(*) AS "segments!", coalesce(sum(rows), 0)::bigint AS "rows!", min(accepted_at) AS since
-           FROM usage_segments WHERE rolled_up_at IS NULL"#
+           FROM usage_segments WHERE rolled_up_by_route_at IS NULL"#
     )
     .fetch_one(&mut **tx)
     .await?;

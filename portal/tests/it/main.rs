@@ -26,5 +26,6 @@ mod slow_bodies;
 mod support;
 mod tenants;
 mod tokens;
+mod usage_pages;
 mod usage_sums;
 mod world;

@@ -73,10 +73,16 @@ async fn months_are_dropped_by_retention_while_sums_and_open_periods_stay(pool: 
         count("SELECT count(*) FROM usage_rows").await
     };
     // What is not in the sums stays, however old it is.
-    sqlx::query("UPDATE usage_segments SET rolled_up_at = NULL WHERE seq = 0").execute(&portal.app.pool).await.unwrap();
+    sqlx::query("UPDATE usage_segments SET rolled_up_at = NULL, rolled_up_by_route_at = NULL WHERE seq = 0")
+        .execute(&portal.app.pool)
+        .await
+        .unwrap();
     portal.clock.set("2026-07-10T00:00:00Z".parse().unwrap());
     assert_eq!(clean("2026-07-01").await, 4);
-    sqlx::query("UPDATE usage_segments SET rolled_up_at = accepted_at").execute(&portal.app.pool).await.unwrap();
+    sqlx::query("UPDATE usage_segments SET rolled_up_at = accepted_at, rolled_up_by_route_at = accepted_at")
+        .execute(&portal.app.pool)
+        .await
+        .unwrap();
     // July: rows of May and later are kept anyway, and those of April because its period is open.
     portal.clock.set("2026-07-10T00:00:00Z".parse().unwrap());
     assert_eq!(clean("2026-03-01").await, 4);

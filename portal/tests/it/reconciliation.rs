@@ -185,6 +185,43 @@ async fn a_doubled_rollup_is_named_and_is_resolved_when_it_is_mended(pool: PgPoo
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn sums_by_route_that_were_deleted_doubled_moved_or_made_up_are_named(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let (world, _) = three_segments(&portal).await;
+    let one = async |expected: Kind, width: &str| {
+        let found = compare(&portal).await;
+        assert_eq!(kinds(&found), [expected], "{found:?}");
+        assert_eq!(found[0].place.subscription, Some(world.subscription));
+        assert!(found[0].detail.contains(&format!("{width}, sums by route: 1 sums")), "{}", found[0].detail);
+        (found[0].expected.to_string(), found[0].found.to_string())
+    };
+    run(&portal, "CREATE TABLE kept AS SELECT * FROM usage_route_hour WHERE bucket = '2026-03-10T14:00:00Z'").await;
+    run(&portal, "DELETE FROM usage_route_hour WHERE bucket = '2026-03-10T14:00:00Z'").await;
+    assert_eq!(one(Kind::RollupLost, "hour of 2026-03-10T14:00:00Z").await, ("10".into(), "0".into()));
+    run(&portal, "INSERT INTO usage_route_hour SELECT namespace_id, subscription_id, plan_version_id, period_start, bucket, route_id, meter_id, status, mode,
+        billable, 2 * count_00, 2 * count_15, 2 * count_30, 2 * count_45, 2 * sum, max, last, last_at FROM kept")
+    .await;
+    assert_eq!(one(Kind::RollupDoubled, "hour of 2026-03-10T14:00:00Z").await, ("10".into(), "20".into()));
+    // As many calls, in other quarters.
+    run(&portal, "UPDATE usage_route_hour SET count_00 = (count_00 + count_30) / 4, count_30 = (count_00 + count_30) / 4, count_15 = 0, count_45 = 0,
+        sum = sum / 2 WHERE bucket = '2026-03-10T14:00:00Z'").await;
+    assert_eq!(one(Kind::RollupDiffers, "hour of 2026-03-10T14:00:00Z").await, ("10".into(), "10".into()));
+    run(&portal, "DELETE FROM usage_route_hour WHERE bucket = '2026-03-10T14:00:00Z'").await;
+    run(&portal, "INSERT INTO usage_route_hour SELECT * FROM kept").await;
+    assert_eq!(compare(&portal).await, []);
+    // A day, and a sum that nothing is behind, where there is no usage at all.
+    run(&portal, "UPDATE usage_route_day SET count = 3 * count, sum = 3 * sum").await;
+    assert_eq!(one(Kind::RollupDoubled, "day of 2026-03-10T00:00:00Z").await, ("30".into(), "90".into()));
+    run(&portal, "UPDATE usage_route_day SET count = count / 3, sum = sum / 3").await;
+    run(&portal, "INSERT INTO usage_route_day SELECT namespace_id, subscription_id, plan_version_id, period_start, bucket - interval '30 days', route_id,
+        meter_id, status, mode, billable, 1, 1, max, last, last_at FROM usage_route_day").await;
+    assert_eq!(one(Kind::RollupDiffers, "day of 2026-02-08T00:00:00Z").await, ("0".into(), "1".into()));
+    run(&portal, "DELETE FROM usage_route_day WHERE bucket < '2026-03-01Z'").await;
+    run(&portal, "DELETE FROM usage_route_day").await;
+    assert_eq!(one(Kind::RollupLost, "day of 2026-03-10T00:00:00Z").await, ("30".into(), "0".into()));
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn a_sum_without_usage_behind_it_and_a_changed_row_are_named(pool: PgPool) {
     let portal = Portal::new(pool);
     three_segments(&portal).await;
@@ -267,16 +304,25 @@ async fn largest_and_last_values_that_differ_from_their_usage_are_named(pool: Pg
     for aggregation in ["max", "latest"] {
         sqlx::query("UPDATE meters SET aggregation = $1").bind(aggregation).execute(&portal.app.pool).await.expect("a meter");
         assert_eq!(compare(&portal).await, [], "{aggregation}");
-        run(&portal, "UPDATE usage_rollup_15m SET max = 4, last = 4 WHERE bucket = '2026-03-10T14:00:00Z'").await;
-        let found = compare(&portal).await;
-        assert_eq!(kinds(&found), [Kind::RollupLevels], "{aggregation}");
-        assert_eq!((found[0].place.subscription, found[0].expected, found[0].found), (Some(world.subscription), 1.into(), 4.into()));
-        assert!(found[0].detail.contains("hour of 2026-03-10T14:00:00Z"), "{}", found[0].detail);
-        run(&portal, "UPDATE usage_rollup_15m SET max = 1, last = 1").await;
-        run(&portal, "UPDATE usage_rollup_day SET max = 4, last = 4").await;
-        let found = compare(&portal).await;
-        assert!(found.len() == 1 && found[0].detail.contains("day of 2026-03-10T00:00:00Z"), "{found:?}");
-        run(&portal, "UPDATE usage_rollup_day SET max = 1, last = 1").await;
+        for (table, at) in [
+            ("usage_rollup_15m", "hour of 2026-03-10T14:00:00Z, by key"),
+            ("usage_rollup_day", "day of 2026-03-10T00:00:00Z, by key"),
+            ("usage_route_hour", "hour of 2026-03-10T14:00:00Z, by route"),
+            ("usage_route_day", "day of 2026-03-10T00:00:00Z, by route"),
+        ] {
+            let set = async |level: i32| {
+                let sql = format!(
+                    "UPDATE {table} SET max = {level}, last = {level} WHERE bucket IN ('2026-03-10T00:00:00Z', '2026-03-10T14:00:00Z')"
+                );
+                sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&portal.app.pool).await.expect("a change");
+            };
+            set(4).await;
+            let found = compare(&portal).await;
+            assert_eq!(kinds(&found), [Kind::RollupLevels], "{aggregation} {table}");
+            assert_eq!((found[0].place.subscription, found[0].expected, found[0].found), (Some(world.subscription), 1.into(), 4.into()));
+            assert!(found.len() == 1 && found[0].detail.contains(at), "{found:?}");
+            set(1).await;
+        }
     }
 }
 

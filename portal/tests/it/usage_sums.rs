@@ -36,16 +36,29 @@ fn row(world: &World, portal: &Portal, calls: u64, status: u16, minutes_ago: u64
 }
 
 /// What is wrong with the sums, by one comparison with the rows, written anew: how many sums differ in anything.
-async fn differences(pool: &PgPool) -> i64 {
+pub async fn differences(pool: &PgPool) -> i64 {
+    let of_quarter =
+        |quarter| format!("coalesce(sum(count) FILTER (WHERE floor(extract(epoch FROM minute) / 900)::bigint % 4 = {quarter}), 0)");
+    let quarters = [0, 1, 2, 3].map(of_quarter).join(", ");
     let mut all = 0;
-    for (table, width) in [("usage_rollup_15m", 900), ("usage_rollup_day", 86_400)] {
+    for (table, width, key, calls, stored_calls) in [
+        ("usage_rollup_15m", 900, "api_key_id", "sum(count)", "count"),
+        ("usage_rollup_day", 86_400, "api_key_id", "sum(count)", "count"),
+        ("usage_route_hour", 3600, "NULL::uuid", &*quarters, "count_00, count_15, count_30, count_45"),
+        ("usage_route_day", 86_400, "NULL::uuid", "sum(count)", "count"),
+    ] {
+        let (min, stored_min) = if key == "api_key_id" { ("min(min)", "min") } else { ("NULL::numeric", "NULL::numeric") };
         let sql = format!(
             "WITH expected AS (
-                 SELECT subscription_id, to_timestamp(floor(extract(epoch FROM minute) / {width}) * {width}) AS bucket, status, sum(count)::numeric AS count,
-                     sum(sum) AS sum, min(min) AS min, max(max) AS max, (array_agg(last ORDER BY last_at DESC, last DESC))[1] AS last,
-                     max(last_at) AS last_at, status BETWEEN 200 AND 499 AND status NOT IN (401, 403, 429) AS billable
-                 FROM usage_rows GROUP BY 1, 2, 3),
-             found AS (SELECT subscription_id, bucket, status, count::numeric, sum, min, max, last, last_at, billable FROM {table})
+                 SELECT subscription_id, plan_version_id, period_start, {key}, route_id, meter_id, status, mode,
+                     to_timestamp(floor(extract(epoch FROM minute) / {width}) * {width}) AS bucket,
+                     mode = 'live' AND answered_by = 'upstream' AND status BETWEEN 200 AND 499 AND status NOT IN (401, 403, 429) AS billable,
+                     ARRAY[{calls}]::numeric[], sum(sum), {min}, max(max), (array_agg(last ORDER BY last_at DESC, last DESC))[1], max(last_at)
+                 FROM usage_rows GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+             found AS (
+                 SELECT subscription_id, plan_version_id, period_start, {key}, route_id, meter_id, status, mode, bucket, billable,
+                     ARRAY[{stored_calls}]::numeric[], sum, {stored_min}, max, last, last_at
+                 FROM {table})
              SELECT count(*) FROM ((TABLE expected EXCEPT ALL TABLE found) UNION ALL (TABLE found EXCEPT ALL TABLE expected)) d"
         );
         all += sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap();
@@ -108,6 +121,7 @@ async fn a_round_that_is_cut_off_adds_nothing_and_marks_nothing(pool: PgPool) {
     assert_eq!(watermark::catch_up(&mut tx, portal.now()).await.unwrap(), 3);
     tx.rollback().await.unwrap();
     assert_eq!(number(pool, "SELECT count(*) FROM usage_rollup_15m").await, 0);
+    assert_eq!(number(pool, "SELECT count(*) FROM usage_route_hour").await, 0);
     let mut tx = portal.app.begin().await.unwrap();
     let lag = watermark::lag(&mut tx).await.unwrap();
     assert_eq!((lag.segments, lag.rows, lag.since), (3, 3, Some(portal.now())));
