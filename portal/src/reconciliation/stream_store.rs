@@ -35,7 +35,7 @@ pub(super) struct Counts {
     pub recorded: Option<i64>,
     /// The same, counted from the segments that are there.
     pub in_segments: Decimal,
-    /// The calls of the gateway's present run among them.
+    /// The calls among them that the gateway has admitted in its present run, as far as it has reported.
     pub in_segments_of_run: Decimal,
     pub first_receipt: Option<i64>,
     pub next_receipt: Option<i64>,
@@ -55,7 +55,8 @@ pub(super) async fn counts(tx: &mut Tx, key: StreamKey) -> Result<Counts> {
                SELECT (f ->> 0)::bigint AS first, (f ->> 1)::bigint AS last
                FROM usage_segments s, jsonb_array_elements(s.final_receipts) f WHERE s.journal_id = $1 AND s.stream = $2)
            SELECT u.recorded AS "recorded?", coalesce((SELECT sum(last - first + 1) FROM finals), 0) AS "in_segments!",
-               coalesce((SELECT sum(last - greatest(first, g.first_receipt) + 1) FROM finals WHERE last >= g.first_receipt), 0) AS "in_segments_of_run!",
+               coalesce((SELECT sum(least(last, g.next_receipt - 1) - greatest(first, g.first_receipt) + 1) FROM finals
+                         WHERE last >= g.first_receipt AND first < g.next_receipt), 0) AS "in_segments_of_run!",
                g.first_receipt AS "first_receipt?", g.next_receipt AS "next_receipt?", g.finished AS "finished?", g.open AS "open?",
                g.broken AS "broken?", g.is_exact AS "is_exact?", g.steady_since AS "steady_since?", g.reported_at AS "reported_at?"
            FROM (SELECT 1) one

@@ -384,6 +384,20 @@ async fn a_gateways_own_count_must_add_up_and_be_recorded(pool: PgPool) {
     let found = compare(&portal).await;
     assert_eq!(kinds(&found), [Kind::Recorded]);
     assert!(found[0].detail.contains("has finished 32 calls since its start and has nothing left to send, and 30"), "{}", found[0].detail);
+    // What came after its last word is not in it.
+    for _ in 0..4 {
+        tell(&portal, &gateway, vec![StreamReport { finished: 29, open: 1, ..report(31, 3) }], Vec::new()).await;
+        portal.clock.advance(Duration::from_secs(5));
+    }
+    assert_eq!(compare(&portal).await, [], "the open call has ended");
+    for _ in 0..4 {
+        tell(&portal, &gateway, vec![report(31, 3)], Vec::new()).await;
+        portal.clock.advance(Duration::from_secs(5));
+    }
+    let mut sent = batch(gateway.journal, 0, 3, 0, vec![sqlx_world(&portal).await.row(&portal, 2, 200)]);
+    (sent.final_receipts, sent.next_receipt) = (vec![(31, 32)], 33);
+    assert_eq!(gateway.post(&portal, USAGE, &sent).await.0, 200);
+    assert_eq!(compare(&portal).await, [], "two calls have ended since");
     // Its word on a segment is compared with what was taken.
     let more = SegmentReport { records: 12, finals: Some(12), ..acked(2, (21, 30)) };
     tell(&portal, &gateway, vec![report(31, 3)], vec![more]).await;
