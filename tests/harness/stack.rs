@@ -1,6 +1,6 @@
 //! A whole stack of its own for a story, in a temporary folder and on free ports.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context;
 use devstack::{
@@ -15,6 +15,8 @@ use crate::visitor::Visitor;
 
 /// The password of the demo accounts in stories.
 pub const PASSWORD: &str = "a-password-of-the-stories";
+/// A story that has come to no end by then never will. It ends before the runner of tests would end it, which shows no logs.
+const LONGEST_STORY: Duration = Duration::from_secs(540);
 /// How many lines of each log a failure shows.
 const LOG_LINES: usize = 25;
 
@@ -48,7 +50,8 @@ impl Story {
         };
         let stack = Stack::start(&options, &mut Silent).await.with_context(|| logs(folder.path()))?;
         let mut story = Self { stack, folder, _ports: ports };
-        let outcome = happening(&mut story).await;
+        let outcome = tokio::time::timeout(LONGEST_STORY, happening(&mut story)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the story came to no end within {LONGEST_STORY:?}")));
         let stopped = story.stack.stop().await;
         outcome.and(stopped).with_context(|| logs(story.folder.path()))
     }

@@ -8,7 +8,7 @@ mod quotes;
 mod textgen;
 mod weather;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -20,6 +20,9 @@ use calendar::Clock;
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+
+/// How long open connections are waited for at the end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -50,10 +53,14 @@ impl DemoApi {
         Ok(Self { addr, task, shutdown })
     }
 
-    /// Ends open streams and stops.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    /// Ends open streams and stops. Who keeps a connection open and asks nothing is not waited for.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         self.shutdown.cancel();
-        Ok(self.task.await??)
+        if let Ok(stopped) = tokio::time::timeout(STOP_PATIENCE, &mut self.task).await {
+            return Ok(stopped??);
+        }
+        self.task.abort();
+        Ok(())
     }
 }
 
