@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     data_dir::DataDir,
     gateway_credential,
-    ports::{KeptPorts, Ports},
+    ports::{KeptPort, Ports},
     process::Process,
     stack::{STOP_PATIENCE, Stack, binary, gateway_environment, start_gateway_process},
 };
@@ -29,8 +29,7 @@ pub struct ReplicaOptions {
 pub struct Replica {
     options: ReplicaOptions,
     ports: Ports,
-    /// Two of them are its own.
-    _kept: KeptPorts,
+    _kept: [KeptPort; 2],
     process: Process,
 }
 
@@ -42,8 +41,8 @@ impl Replica {
 
     /// Starts one and waits until it is ready.
     pub async fn start_with(stack: &Stack, options: ReplicaOptions) -> anyhow::Result<Self> {
-        let kept = KeptPorts::free()?;
-        let Ports { gateway, gateway_admin, .. } = kept.numbers();
+        let kept = [KeptPort::free()?, KeptPort::free()?];
+        let [gateway, gateway_admin] = kept.each_ref().map(KeptPort::number);
         let ports = Ports { gateway, gateway_admin, ..stack.ports };
         let process = launch(stack.data(), &options, ports).await?;
         Ok(Self { options, ports, _kept: kept, process })

@@ -103,8 +103,7 @@ impl KeptPorts {
 
 /// A free port on the loopback address.
 pub fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on any port of 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
+    Ok(KeptPort::free()?.number())
 }
 
 #[cfg(test)]
