@@ -140,8 +140,7 @@ fn sums_differ(of: (NamespaceId, SubscriptionId), sums: &DifferingSums) -> Findi
     let pick = |calls: Decimal, units: Decimal| if by_units { units } else { calls };
     Finding {
         kind,
-        // Sums by key keep the name that they had while there were no others.
-        subject: if sums.is_by_route { format!("{width} {} by route", sums.at) } else { format!("{width} {}", sums.at) },
+        subject: sums_subject(width, sums.at, sums.is_by_route),
         at: Some(sums.at),
         place: Place { namespace: Some(of.0), subscription: Some(of.1), ..Place::default() },
         expected: pick(sums.accepted_calls, sums.accepted_units),
@@ -150,12 +149,17 @@ fn sums_differ(of: (NamespaceId, SubscriptionId), sums: &DifferingSums) -> Findi
     }
 }
 
+/// Sums by key keep the name that they had while there were no others.
+fn sums_subject(width: &str, at: Timestamp, is_by_route: bool) -> String {
+    if is_by_route { format!("{width} {at} by route") } else { format!("{width} {at}") }
+}
+
 fn levels_differ(of: (NamespaceId, SubscriptionId), levels: &DifferingLevels) -> Finding {
     let width = if levels.is_day { "day" } else { "hour" };
     let by = if levels.is_by_route { "by route" } else { "by key" };
     Finding {
         kind: Kind::RollupLevels,
-        subject: if levels.is_by_route { format!("{width} {} by route", levels.at) } else { format!("{width} {}", levels.at) },
+        subject: sums_subject(width, levels.at, levels.is_by_route),
         at: Some(levels.at),
         place: Place { namespace: Some(of.0), subscription: Some(of.1), ..Place::default() },
         expected: levels.accepted,

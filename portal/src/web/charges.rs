@@ -2,17 +2,7 @@
 
 use rating::{Adjustment, Basis, DetailedLine, LineKind, PriceType, Quantity, Step};
 
-use crate::{
-    billing::Charge,
-    catalog::meter::plural,
-    db::Tx,
-    error::Result,
-    identity::Actor,
-    usage::{
-        corrections::{self, Correction},
-        query,
-    },
-};
+use crate::{billing::Charge, catalog::meter::plural, usage::corrections::Correction};
 
 /// A line with all that explains it, as text.
 #[derive(Debug, Clone)]
@@ -93,12 +83,6 @@ impl LineView {
             allowance: None,
             corrections: Vec::new(),
         }
-    }
-
-    /// The same with the corrections of the usage that it charges.
-    pub async fn corrected(mut self, tx: &mut Tx, actor: &Actor, charge: &query::Charge) -> Result<Self> {
-        self.corrections = corrections::of_charge(tx, actor, charge).await?;
-        Ok(self)
     }
 
     /// A charge of a running period, with its allowance.

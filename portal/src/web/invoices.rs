@@ -213,7 +213,7 @@ impl InvoiceView {
                         meter,
                         zone: zone.clone(),
                     };
-                    shown = shown.corrected(tx, actor, &charge).await?;
+                    shown.corrections = corrections::of_charge(tx, actor, &charge).await?;
                     Some(query::breakdown(tx, actor, &charge).await?)
                 }
                 None => None,
