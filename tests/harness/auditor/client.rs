@@ -19,8 +19,8 @@ use super::{
     rpc, socket,
 };
 
-/// How long a client waits for an exchange before it gives it up. No plan takes nearly so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client waits for an exchange before it gives it up. No plan takes nearly so long: the longest are a replayed log's files of 69 MB, many at once.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
