@@ -1,7 +1,7 @@
 //! The journal as a whole: opening it, and what all its parts share.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::found::streams_on_disk;
 use crate::head::{HEAD_BYTES, Head, HeadState};
 use crate::identity::{Identity, sync_dir};
 use crate::keeper::KeeperState;
+use crate::mapping::Dirty;
 use crate::names;
 use crate::recovery::{self, Recovered, RecoveryReport};
 use crate::stream::{Make, NoSegment, Stream, lock};
@@ -27,7 +28,7 @@ use crate::writer::{StreamWriter, WriterParts};
 pub(crate) const RECEIPT_STEP: u64 = 1 << 32;
 
 /// Flushes a file's data to the disk. A value, so that tests can have it fail.
-pub(crate) type Flush = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+pub(crate) type Flush = Box<dyn Fn(&Dirty<'_>) -> io::Result<()> + Send + Sync>;
 
 /// A journal: the handle of everything but writing. Cheap to clone; the folder stays locked until the last clone, writer and keeper is gone.
 #[derive(Clone)]
@@ -124,7 +125,7 @@ impl Journal {
     /// # Errors
     /// When the settings cannot be used, another process holds the folder, a file is of a newer version, or the disk refuses.
     pub fn open(dir: impl AsRef<Path>, config: Config, now: i64) -> Result<Opened, JournalError> {
-        Self::open_with(dir.as_ref(), config, now, Box::new(File::sync_data))
+        Self::open_with(dir.as_ref(), config, now, Box::new(|dirty| dirty.write_out()))
     }
 
     pub(crate) fn open_with(dir: &Path, config: Config, now: i64, flush: Flush) -> Result<Opened, JournalError> {

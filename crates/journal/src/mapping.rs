@@ -7,19 +7,58 @@
 //! Rust asks of a mapping that nobody else changes or shortens the file while references into it live.
 //!
 //! - Nobody else: the folder is held by an exclusive file lock for the life of the process (`identity.rs`), files are opened by this crate only, and
-//!   each file is mapped once. A process that ignores the lock and the file mode (0600) can break this, as it could break any file of ours.
+//!   each file is mapped once for its bytes. A process that ignores the lock and the file mode (0600) can break this, as it could break any file of ours.
 //! - Not shortened: `SegmentMap` is moved, never shared. It goes from who made it to the stream's writer and to the keeper, and the keeper drops it
 //!   before it cuts the file to its sealed length. The head's length never changes.
 //! - No missing blocks: files are preallocated in full before they are mapped, so a store does not meet a full disk (which would raise SIGBUS).
 //!   File systems that copy on write (btrfs, ZFS) do not promise this; they are not supported for the journal's folder.
-//! - Shared between threads: `HeadMap` gives out atomics only. `SegmentMap` gives slices, by `&self` and `&mut self` of its one owner.
+//! - Shared between threads: `HeadMap` gives out atomics only. `SegmentMap` gives slices, by `&self` and `&mut self` of its one owner. `FlushMap` gives
+//!   nothing out.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
+
+/// What is to be brought to the disk: a file, or the pages that hold a part of a segment's bytes.
+#[derive(Debug)]
+pub(crate) struct Dirty<'a> {
+    pub file: &'a File,
+    pub part: Option<(&'a FlushMap, Range<u64>)>,
+}
+
+impl Dirty<'_> {
+    /// Brings it to the disk, and what is needed to find it there.
+    pub fn write_out(&self) -> io::Result<()> {
+        match &self.part {
+            None => self.file.sync_data(),
+            Some((map, bytes)) => map.flush(bytes),
+        }
+    }
+}
+
+/// A second mapping of a segment's file, through which nothing is read or written: by it the keeper names the pages that it wants on the disk.
+///
+/// A flush makes the pages that it takes read-only again, and the next store into each of them meets a page fault. `fdatasync` takes all pages that were
+/// made ahead ([`SegmentMap::populate`]) with those that were written. This takes only those that were written, so that the writer meets one fault
+/// a flush, not one a page.
+#[derive(Debug)]
+pub(crate) struct FlushMap(MmapRaw);
+
+impl FlushMap {
+    /// Maps the first `len` bytes of `file`.
+    pub fn new(file: &File, len: usize) -> io::Result<Self> {
+        Ok(Self(MmapOptions::new().len(len).map_raw_read_only(file)?))
+    }
+
+    /// `msync(MS_SYNC)`, which is `fdatasync` of a part.
+    fn flush(&self, bytes: &Range<u64>) -> io::Result<()> {
+        self.0.flush_range(bytes.start as usize, (bytes.end - bytes.start) as usize)
+    }
+}
 
 /// A segment file, mapped by its one owner.
 #[derive(Debug)]

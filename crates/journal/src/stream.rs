@@ -12,7 +12,7 @@ use crate::budget::Budget;
 use crate::commit::Commits;
 use crate::error::{IoContext, JournalError};
 use crate::head::Head;
-use crate::mapping::SegmentMap;
+use crate::mapping::{FlushMap, SegmentMap};
 use crate::names;
 use crate::segment::{Activation, HEADER_BYTES, Header, SegmentKey};
 
@@ -26,6 +26,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct OpenFile {
     pub key: SegmentKey,
     pub file: File,
+    pub flush_map: FlushMap,
     pub path: PathBuf,
     /// Bytes it was preallocated with.
     pub capacity: u64,
@@ -152,7 +153,7 @@ impl Stream {
         let path = names::segment(&self.dir, key.seq);
         let header = Header { key, created_at: now, capacity: size, receipt_ceiling: self.ceiling.load(Ordering::Acquire) };
         match create(&path, &header) {
-            Ok((file, map)) => {
+            Ok((file, map, flush_map)) => {
                 if ahead && self.busy.load(Ordering::Relaxed) {
                     map.populate();
                 }
@@ -160,6 +161,7 @@ impl Stream {
                 let file = Arc::new(OpenFile {
                     key,
                     file,
+                    flush_map,
                     path,
                     capacity: size,
                     records: AtomicU64::new(0),
@@ -203,12 +205,13 @@ impl Stream {
 }
 
 /// Makes a file that has all its blocks, so that no store into its mapping can meet a full disk.
-fn create(path: &Path, header: &Header) -> Result<(File, SegmentMap), JournalError> {
+fn create(path: &Path, header: &Header) -> Result<(File, SegmentMap, FlushMap), JournalError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path).at("creating", path)?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, header.capacity).at("preallocating", path)?;
     let mut block = [0; HEADER_BYTES];
     header.encode(&mut block);
     file.write_all_at(&block, 0).at("writing", path)?;
     let map = SegmentMap::new(&file, header.capacity as usize).at("mapping", path)?;
-    Ok((file, map))
+    let flush_map = FlushMap::new(&file, header.capacity as usize).at("mapping", path)?;
+    Ok((file, map, flush_map))
 }
