@@ -164,19 +164,23 @@ pub(crate) fn read_segment(stream_dir: &Path, key: SegmentKey) -> Result<Found, 
         };
         return Ok(Found::Sealed { pending, digest: footer.digest });
     }
-    let bytes = read_bounded(&path)?;
+    let mut bytes = Vec::new();
+    read_bounded(&path, &mut bytes)?;
     let scan = scan(&bytes, key.seed());
     Ok(Found::Open(OpenSegment { bytes, header, activation, scan }))
 }
 
-/// Reads a segment file, which is never longer than the longest that is made.
-pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, JournalError> {
-    let mut bytes = Vec::new();
-    File::open(path).at("opening", path)?.take(MAX_SEGMENT_SIZE_BYTES + 1).read_to_end(&mut bytes).at("reading", path)?;
+/// Reads a segment file, which is never longer than the longest that is made, into an empty buffer.
+pub(crate) fn read_bounded(path: &Path, bytes: &mut Vec<u8>) -> Result<(), JournalError> {
+    let file = File::open(path).at("opening", path)?;
+    let length = file.metadata().at("reading", path)?.len().min(MAX_SEGMENT_SIZE_BYTES);
+    // One byte more, so that the end is found without growing.
+    bytes.reserve(length as usize + 1);
+    file.take(MAX_SEGMENT_SIZE_BYTES + 1).read_to_end(bytes).at("reading", path)?;
     if bytes.len() as u64 > MAX_SEGMENT_SIZE_BYTES {
         return Err(JournalError::Damaged { path: path.to_owned(), what: "it is longer than any segment; move it away".to_owned() });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The highest seq of the stream that was refused or damaged: it is taken, although its file left the stream's folder.

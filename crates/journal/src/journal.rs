@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub keeper: Mutex<KeeperState>,
     pub failures: Mutex<BTreeMap<(u32, Option<u64>), String>>,
     pub flush: Flush,
+    /// What the last segment was read into.
+    pub read_buffer: Mutex<Vec<u8>>,
     /// The keeper's rounds so far, and the time of the last.
     pub round: AtomicU64,
     pub now: AtomicI64,
@@ -169,6 +171,7 @@ impl Journal {
             keeper: Mutex::new(KeeperState { handovers, states }),
             failures: Mutex::new(BTreeMap::new()),
             flush,
+            read_buffer: Mutex::default(),
             round: AtomicU64::new(0),
             now: AtomicI64::new(now),
             keeper_thread: OnceLock::new(),

@@ -32,6 +32,16 @@ pub struct PendingSegment {
 pub struct SegmentReader {
     info: SegmentInfo,
     bytes: Vec<u8>,
+    journal: Journal,
+}
+
+/// The buffer is read into again: a busy stream seals megabytes each second, and fresh memory of that size costs more than what is done with it.
+impl Drop for SegmentReader {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *lock(&self.journal.0.read_buffer) = bytes;
+    }
 }
 
 impl SegmentReader {
@@ -92,9 +102,10 @@ impl Journal {
         drop(catalog);
         let stream_dir = self.0.stream_dir(stream);
         let key = SegmentKey { journal_id: self.id(), stream, seq };
-        let bytes = read_bounded(&names::segment(&stream_dir, seq))?;
+        let mut bytes = std::mem::take(&mut *lock(&self.0.read_buffer));
+        read_bounded(&names::segment(&stream_dir, seq), &mut bytes)?;
         let what = match verify(key, &bytes) {
-            Ok(info) => return Ok(SegmentReader { info, bytes }),
+            Ok(info) => return Ok(SegmentReader { info, bytes, journal: self.clone() }),
             Err(what) => what,
         };
         catalog = lock(&self.0.catalog);
