@@ -14,24 +14,38 @@ use tokio::sync::oneshot;
 use super::{
     Error, Tunneled, Wire,
     decode::{Decoded, Decoder},
+    lines::Lines,
     wire::Inner,
 };
 
 /// The body of the message that comes in on a wire.
 #[derive(Debug)]
-pub struct Body(Rc<Wire>);
+pub struct Body {
+    wire: Rc<Wire>,
+    lines: Option<Lines>,
+}
 
 impl Body {
     /// The body of the message whose head was read last.
     pub fn new(wire: Rc<Wire>) -> Self {
+        Self::with_lines(wire, None)
+    }
+
+    /// The body of an answer, with those of its fields that are not in a map.
+    pub fn with_lines(wire: Rc<Wire>, lines: Option<Lines>) -> Self {
         wire.with(|inner| inner.inbound.has_reader = true);
-        Self(wire)
+        Self { wire, lines }
+    }
+
+    /// The fields of the answer that are not in a map.
+    pub fn lines(&self) -> Option<&Lines> {
+        self.lines.as_ref()
     }
 
     /// The byte stream, once HTTP has ended on it because both sides agreed on another protocol.
     pub fn upgrade(&self) -> oneshot::Receiver<Tunneled> {
         let (heir, tunneled) = oneshot::channel();
-        self.0.with(|inner| inner.heir = Some(heir));
+        self.wire.with(|inner| inner.heir = Some(heir));
         tunneled
     }
 }
@@ -90,23 +104,23 @@ impl HttpBody for Body {
 
     #[inline]
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.with(|inner| inner.poll_body(cx))
+        self.wire.with(|inner| inner.poll_body(cx))
     }
 
     #[inline]
     fn is_end_stream(&self) -> bool {
-        self.0.inbound_ended()
+        self.wire.inbound_ended()
     }
 
     #[inline]
     fn size_hint(&self) -> SizeHint {
-        self.0.with(|inner| inner.inbound.decoder.remaining()).map_or_else(SizeHint::new, SizeHint::with_exact)
+        self.wire.with(|inner| inner.inbound.decoder.remaining()).map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        self.0.with(|inner| {
+        self.wire.with(|inner| {
             inner.inbound.has_reader = false;
             inner.reader_is_done();
         });

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
-use super::{Error, MAX_FIELDS, MAX_HEAD_BYTES, decode::Decoder};
+use super::{Error, MAX_FIELDS, MAX_HEAD_BYTES, decode::Decoder, lines::Lines};
 
 /// The head of a request, and what it says of its connection.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct RequestHead {
 pub struct AnswerHead {
     /// The answer.
     pub answer: Response<()>,
+    /// Its fields, where they are not in the map.
+    pub lines: Option<Lines>,
     /// Where its body ends.
     pub body: Decoder,
     /// Another request may follow.
@@ -111,11 +113,12 @@ pub fn request(read: &mut BytesMut, scanned: &mut Scanned) -> Result<Option<Requ
     Ok(Some(RequestHead { request, body, keep_alive, expects_continue, takes_trailers }))
 }
 
-/// Takes the head of an answer to a request of `method` out of what has been read. `None`: it is not whole.
+/// Takes the head of an answer to a request of `method` out of what has been read. `None`: it is not whole. Whose caller `takes_lines` gets the fields as
+/// [`Lines`], where that can be.
 ///
 /// # Errors
 /// When it is malformed, or too large.
-pub fn answer(read: &mut BytesMut, scanned: &mut Scanned, method: &Method) -> Result<Option<AnswerHead>, Error> {
+pub fn answer(read: &mut BytesMut, scanned: &mut Scanned, method: &Method, takes_lines: bool) -> Result<Option<AnswerHead>, Error> {
     if !scanned.may_be_whole(read) {
         return scanned.not_whole(read);
     }
@@ -129,13 +132,24 @@ pub fn answer(read: &mut BytesMut, scanned: &mut Scanned, method: &Method) -> Re
     if length > MAX_HEAD_BYTES {
         return Err(Error::HeadTooLarge);
     }
-    let bytes = Bytes::copy_from_slice(&read[..length]);
-    let shared = Shared { bytes: &bytes, base: read.as_ptr() as usize };
     let status = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| Error::Malformed("the status is none"))?;
     let version = version(parsed.version);
     let framing = Framing::of(parsed.headers)?;
     let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
-    let headers = fields(parsed.headers.iter().filter(|field| is_switch || !is_understood(field)), Some(&shared))?;
+    // Of a body that is not sent, the length is that which it would have had.
+    let lines = if takes_lines && !is_switch && *method != Method::HEAD {
+        Lines::pick(&read[..length], parsed.headers, status == StatusCode::NOT_MODIFIED)
+    } else {
+        None
+    };
+    let headers = match &lines {
+        Some(_) => HeaderMap::new(),
+        None => {
+            let bytes = Bytes::copy_from_slice(&read[..length]);
+            let shared = Shared { bytes: &bytes, base: read.as_ptr() as usize };
+            fields(parsed.headers.iter().filter(|field| is_switch || !is_understood(field)), Some(&shared))?
+        }
+    };
     let is_bare =
         *method == Method::HEAD || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = match (framing.coding, framing.length) {
@@ -154,7 +168,7 @@ pub fn answer(read: &mut BytesMut, scanned: &mut Scanned, method: &Method) -> Re
     *answer.headers_mut() = headers;
     read.advance(length);
     *scanned = Scanned::default();
-    Ok(Some(AnswerHead { answer, body, keep_alive }))
+    Ok(Some(AnswerHead { answer, lines, body, keep_alive }))
 }
 
 fn refused(error: httparse::Error) -> Error {
@@ -341,7 +355,7 @@ mod tests {
         ];
         for (text, method, expected) in cases {
             let mut read = BytesMut::from(format!("HTTP/1.1 {text}\r\n\r\n").as_str());
-            let head = answer(&mut read, &mut Scanned::default(), &method).ok().flatten();
+            let head = answer(&mut read, &mut Scanned::default(), &method, false).ok().flatten();
             assert_eq!(head.map(|head| (head.body, head.keep_alive)), expected, "{method} {text}");
         }
     }

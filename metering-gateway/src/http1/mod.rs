@@ -7,6 +7,7 @@
 //! - [`transport`]: TCP, TLS, or what goes on after HTTP.
 //! - [`wire`]: a byte stream with what was read and what is to be sent.
 //! - [`head`]: heads of requests and answers, read by `httparse`. What two parties could cut in two ways is refused.
+//! - [`lines`]: fields of answers that nobody needs to look at.
 //! - [`decode`]: where a body ends. [`body`]: a body that is read from a wire.
 //! - [`departures`]: what a core has to send leaves together.
 //! - [`write`]: heads and bodies on their way out.
@@ -16,6 +17,7 @@ pub mod body;
 pub mod decode;
 pub mod departures;
 pub mod head;
+pub mod lines;
 pub mod server;
 pub mod transport;
 pub mod wire;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use http_body::{Body, Frame};
 
 use super::Wire;
-use crate::pipeline::{outgoing::Outgoing, said::Said};
+use crate::pipeline::{body::AnswerBody, outgoing::Outgoing, said::Said};
 
 /// Pieces up to this size are copied behind what is to be sent before them, so that both leave in one piece; larger ones are sent from where they are.
 const COPIED_BYTES: usize = 8 * 1024;
@@ -246,7 +246,7 @@ pub struct Asked {
 }
 
 /// Puts the head of an answer on the wire, and says how its body is delimited. The connection ends with a body that nothing else delimits.
-pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, date: &[u8], said: Option<&Said>) -> Writer {
+pub fn answer(wire: &Wire, answer: &Response<AnswerBody>, asked: &mut Asked, date: &[u8], said: Option<&Said>) -> Writer {
     let (status, headers, body) = (answer.status(), answer.headers(), answer.body());
     let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
     let bare = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -273,6 +273,10 @@ pub fn answer<B: Body>(wire: &Wire, answer: &Response<B>, asked: &mut Asked, dat
             if !frames && !said.is_some_and(|said| said.covers(name)) {
                 put_field(out, name, value);
             }
+        }
+        if let Some(lines) = body.lines() {
+            has_date |= lines.has_date();
+            out.extend_from_slice(lines.bytes());
         }
         if let Some(said) = said {
             said.write(out);

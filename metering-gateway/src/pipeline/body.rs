@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
 use super::meter::{MeteredBody, Stop};
-use crate::upstream::AnswerBodyError;
+use crate::{http1::lines::Lines, upstream::AnswerBodyError};
 
 /// Why an answer could not be handed over whole. The connection or stream is then reset, so that the caller can tell.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,14 @@ impl AnswerBody {
     /// No body.
     pub fn empty() -> Self {
         Self::Own(Full::default())
+    }
+
+    /// The fields of the answer that are not in a map.
+    pub fn lines(&self) -> Option<&Lines> {
+        match self {
+            Self::Own(_) => None,
+            Self::Metered(body) => body.lines(),
+        }
     }
 
     /// A whole body.

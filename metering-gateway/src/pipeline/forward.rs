@@ -26,6 +26,7 @@ use crate::{
     core::Core,
     listener::Peer,
     observe::trace::Trace,
+    policy::entries::CompiledRoute,
     upstream::{self, Connection, RequestBody, UpstreamBody, body::BodyFault, caller::CallerBody},
 };
 
@@ -211,6 +212,7 @@ fn rewrite<'g>(
     upgrade: Option<HeaderValue>,
 ) -> Result<(Outgoing<'g>, RequestBody), Failure> {
     let Call { request, path, peer, request_id, key_place, trace, .. } = call;
+    let takes_lines = takes_lines(&grant.route, &request, exchange);
     let (parts, body) = request.into_parts();
     let target = grant.route.target(&grant.upstream.base_path, path, parts.uri.query());
     if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
@@ -229,6 +231,7 @@ fn rewrite<'g>(
         wants_trailers: grant.route.wants_trailers,
     };
     let mut outgoing = Outgoing::new(parts.method, target, parts.headers, &grant.told, &forwarded, &trace);
+    outgoing.takes_lines = takes_lines;
     if let Some(options) = &grant.route.options
         && !options.request_headers.is_empty()
     {
@@ -242,6 +245,15 @@ fn rewrite<'g>(
     let body_timeout = grant.route.idle_timeout(config.body_timeout).min(config.body_timeout);
     let body = CallerBody::new(body, body_timeout, exchange.pulse());
     Ok((outgoing, RequestBody::new(body, max, exchange.message_tap())))
+}
+
+/// Whether nobody needs to look at a field of the answer: no meter, no rule of the route or of CORS, and no other protocol.
+fn takes_lines(route: &CompiledRoute, request: &Request<CallerStream>, exchange: &Exchange) -> bool {
+    request.version() <= Version::HTTP_11
+        && !exchange.is_grpc()
+        && !route.reads_head
+        && route.options.as_ref().is_none_or(|options| options.response_headers.is_empty())
+        && !request.headers().contains_key(header::ORIGIN)
 }
 
 /// Both sides agree on another protocol: the exchange goes on in a tunnel.

@@ -22,6 +22,8 @@ pub struct Outgoing<'a> {
     pub target: String,
     /// It asks for another protocol.
     pub switches: bool,
+    /// Nobody looks at the fields of the answer but its caller, who speaks HTTP/1.1.
+    pub takes_lines: bool,
     /// As the caller sent them.
     fields: HeaderMap,
     /// Which of them pass; all, once they are as the upstream gets them.
@@ -66,7 +68,16 @@ impl<'a> Outgoing<'a> {
             trace: trace.to_upstream(&mut added),
             named: if has_connection { headers::named_by_connection(&fields) } else { Vec::new() },
         };
-        Self { method, target, switches: forwarded.upgrade.is_some(), fields, filter: Some(filter), added, told: Some(told) }
+        Self {
+            method,
+            target,
+            switches: forwarded.upgrade.is_some(),
+            takes_lines: false,
+            fields,
+            filter: Some(filter),
+            added,
+            told: Some(told),
+        }
     }
 
     /// The first of the fields that the upstream gets, as HTTP/1.1 has them.

@@ -45,6 +45,8 @@ pub struct CompiledRoute {
     pub wants_trailers: bool,
     /// Whether units stand in the answer's body, which must then come uncompressed.
     pub reads_tokens: bool,
+    /// A meter looks at the head of the answer.
+    pub reads_head: bool,
     /// What most routes need not say.
     pub options: Option<Box<CompiledOptions>>,
 }
@@ -99,6 +101,7 @@ impl CompiledRoute {
         let meters: Vec<_> = route.meters.iter().map(CompiledMeter::compile).collect::<Result<_, _>>()?;
         let wants_trailers = meters.iter().any(|meter| matches!(meter.source, Source::Trailer(_)));
         let reads_tokens = meters.iter().any(|meter| matches!(meter.source, Source::Tokens(_)));
+        let reads_head = wants_trailers || reads_tokens || meters.iter().any(|meter| matches!(meter.source, Source::Header(_)));
         let options = route.options.as_deref().map(|options| CompiledOptions::compile(options, &template).map(Box::new)).transpose()?;
         Ok(Self {
             id: route.id,
@@ -111,6 +114,7 @@ impl CompiledRoute {
             meters,
             wants_trailers,
             reads_tokens,
+            reads_head,
             options,
         })
     }

@@ -12,7 +12,7 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::error::AnswerBodyError;
-use crate::http1;
+use crate::http1::{self, lines::Lines};
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -65,6 +65,16 @@ impl Http2Body {
             (Some(Reason::NO_ERROR), None | Some(0)) if error.is_reset() => None,
             (Some(Reason::NO_ERROR), Some(left)) if error.is_reset() => Some(AnswerBodyError::Short(left)),
             _ => Some(error.into()),
+        }
+    }
+}
+
+impl UpstreamBody {
+    /// The fields of the answer that are not in a map.
+    pub fn lines(&self) -> Option<&Lines> {
+        match self {
+            Self::Http1(body) => body.lines(),
+            Self::Http2(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use tokio::task::JoinHandle;
 
 use super::{RequestBody, answer::UpstreamBody, body::RequestBodyError, connect::Open};
@@ -97,9 +97,8 @@ impl Http1 {
     /// When there is none.
     pub async fn send(&mut self, head: &Outgoing<'_>, body: RequestBody) -> Result<Response<UpstreamBody>, Failure> {
         let writer = write::request(&self.wire, head, &body);
-        let mut sending =
-            Sending { wire: &self.wire, writer: Some((writer, body)), broken: None, scanned: Scanned::default(), method: &head.method };
-        let AnswerHead { answer, body, keep_alive } = poll_fn(|cx| sending.poll(cx)).await?;
+        let mut sending = Sending { wire: &self.wire, writer: Some((writer, body)), broken: None, scanned: Scanned::default(), head };
+        let AnswerHead { answer, lines, body, keep_alive } = poll_fn(|cx| sending.poll(cx)).await?;
         let unsent = sending.writer.take();
         let broken = sending.broken.is_some();
         self.keep_alive = keep_alive && !broken && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
@@ -107,7 +106,7 @@ impl Http1 {
         if let Some((writer, body)) = unsent {
             self.rest = Some(Rest(tokio::task::spawn_local(send_rest(self.wire.clone(), writer, body))));
         }
-        Ok(answer.map(|()| UpstreamBody::Http1(Body::new(self.wire.clone()))))
+        Ok(answer.map(|()| UpstreamBody::Http1(Body::with_lines(self.wire.clone(), lines))))
     }
 
     /// The byte stream, once both sides have agreed on another protocol; and what counts it as a connection.
@@ -123,7 +122,7 @@ struct Sending<'a> {
     /// The upstream takes no more of the request. It may have answered before.
     broken: Option<Error>,
     scanned: Scanned,
-    method: &'a Method,
+    head: &'a Outgoing<'a>,
 }
 
 impl Sending<'_> {
@@ -147,7 +146,7 @@ impl Sending<'_> {
     /// The head of the last answer: interim answers are for whoever asked for them, which the gateway did not (RFC 9110, 15.2).
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, Error>> {
         loop {
-            let (found, eof) = self.wire.read_head(|read| head::answer(read, &mut self.scanned, self.method));
+            let (found, eof) = self.wire.read_head(|read| head::answer(read, &mut self.scanned, &self.head.method, self.head.takes_lines));
             match found? {
                 Some(head) if !head.answer.status().is_informational() || head.answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Poll::Ready(Ok(head));

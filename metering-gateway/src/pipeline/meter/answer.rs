@@ -13,6 +13,7 @@ use journal::Outcome;
 
 use super::{Exchange, Stop};
 use crate::{
+    http1::lines::Lines,
     pipeline::{body::AnswerError, extras::Extras},
     upstream::{Connection, UpstreamBody},
 };
@@ -37,6 +38,11 @@ impl MeteredBody {
             body.complete(None);
         }
         body
+    }
+
+    /// The fields of the answer that are not in a map.
+    pub fn lines(&self) -> Option<&Lines> {
+        self.inner.lines()
     }
 
     /// Where an answer has no body, its head is its end: waits until that may be handed on.
