@@ -19,6 +19,7 @@ use crate::{
     pipeline::{grant::Grants, meter::OpenExchanges},
     policy::index::Index,
     shared::Shared,
+    turn,
     upstream::Pool,
 };
 
@@ -102,6 +103,11 @@ impl Core {
     /// The current instant.
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// The time of the turn on the gateway's monotonic clock, for limits.
+    pub fn monotonic_ns(&self) -> u64 {
+        self.shared.monotonic_ns_at(turn::now())
     }
 
     /// A new id for a call: random for the process and core, then counting.

@@ -31,6 +31,7 @@ use crate::{
     server::{self, Doors},
     shared::{READY_CLOCK, READY_JOURNAL, READY_POLICY, READY_SERVING, Shared},
     status::Reporter,
+    turn,
     upstream::{Upstreams, tls},
     usage::{
         shipper::{Alerts, Shipper},
@@ -246,7 +247,9 @@ fn start_cores(
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             // A core that ends takes the others with it: a gateway that serves on fewer cores than it should is hard to notice.
             let _stops_the_others = stop.clone().drop_guard();
-            let runtime = runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default())?;
+            turn::begin();
+            let mut runtime = runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().on_thread_unpark(turn::begin).build_local(runtime::LocalOptions::default())?;
             runtime.block_on(async move {
                 let core = Core::new(shared, metrics, writer, u64::from_le_bytes(id_base));
                 server::run(core, doors, stop).await

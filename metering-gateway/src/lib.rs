@@ -6,7 +6,7 @@
 //! - [`listener`]: what stands between a socket and HTTP: the PROXY protocol, TLS and its certificates, and how connections are spread over cores.
 //!   [`connection`]: HTTP on one connection.
 //! - [`http1`]: HTTP/1.1 with callers and upstreams.
-//! - [`drain`]: how a core leaves without failing a call.
+//! - [`turn`]: the clock of a core's turn. [`drain`]: how a core leaves without failing a call.
 //! - [`guard`]: what keeps callers from hurting a core.
 //! - [`pipeline`]: the way of a call; `handle()` reads as the list of its stages.
 //! - [`upstream`]: a core's connections to upstreams.
@@ -38,6 +38,7 @@ pub mod scrape;
 pub mod server;
 pub mod shared;
 pub mod status;
+pub mod turn;
 pub mod upstream;
 pub mod usage;
 

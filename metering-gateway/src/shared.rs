@@ -66,7 +66,12 @@ pub struct Shared {
 impl Shared {
     /// Nanoseconds on the monotonic clock that limits and leases are kept by.
     pub fn monotonic_ns(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.monotonic_ns_at(Instant::now())
+    }
+
+    /// The same at an instant.
+    pub fn monotonic_ns_at(&self, at: Instant) -> u64 {
+        u64::try_from(at.duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The journal's id.

@@ -26,6 +26,7 @@ use crate::{
         respond::{About, Failure},
         said::Said,
     },
+    turn,
 };
 
 /// How a connection goes on.
@@ -106,7 +107,7 @@ impl Connection<'_> {
                 }
                 Err(why) => return why,
             }
-            self.deadline = Instant::now() + self.core.shared.config.keep_alive_timeout;
+            self.deadline = Instant::from_std(turn::now()) + self.core.shared.config.keep_alive_timeout;
         }
     }
 
@@ -126,7 +127,7 @@ impl Connection<'_> {
                 Poll::Ready(Ok(())) if self.wire.with(|inner| inner.eof) => return Poll::Ready(Next::Over("its caller has gone")),
                 Poll::Ready(Ok(())) if !begun && self.asked_before => {
                     // From the first byte of a head on, its own bound counts.
-                    self.deadline = Instant::now() + self.core.shared.config.head_timeout;
+                    self.deadline = Instant::from_std(turn::now()) + self.core.shared.config.head_timeout;
                 }
                 Poll::Ready(Ok(())) => (),
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Over("it broke")),

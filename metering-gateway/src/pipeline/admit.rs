@@ -23,6 +23,7 @@ use crate::{
         places::Place,
         quota::{LedgerWord, QuotaCell},
     },
+    turn,
 };
 
 /// How long the ledger's word that a quota is used up is taken for true before it is asked again: a limit may have been raised.
@@ -102,7 +103,7 @@ pub async fn admit(core: &Rc<Core>, grant: Rc<Grant>, place: Place, now: Timesta
             return Err(failure);
         }
     };
-    Ok(Permit { receipt, admitted_at: now, started: Instant::now(), period: quotas.period, place, reservations, grant })
+    Ok(Permit { receipt, admitted_at: now, started: turn::now(), period: quotas.period, place, reservations, grant })
 }
 
 fn take_rate(core: &Core, grant: &Grant, now: Timestamp) -> Result<(), Failure> {
@@ -110,14 +111,18 @@ fn take_rate(core: &Core, grant: &Grant, now: Timestamp) -> Result<(), Failure> 
     if grant.limits.is_empty() {
         return Ok(());
     }
+    // What is given back is counted by the clock itself: by the time of the turn it would seem that nothing was refilled meanwhile.
     let clock = || core.shared.monotonic_ns();
-    let taken = if grant.limits.len() <= MAX_INLINE {
+    let taken = if let [only] = &grant.limits[..] {
+        let decision = only.limiter.take(core.monotonic_ns());
+        if decision.allowed { Ok(()) } else { Err(quota::Denied { index: 0, decision }) }
+    } else if grant.limits.len() <= MAX_INLINE {
         let mut limiters = [&*grant.limits[0].limiter; MAX_INLINE];
         limiters.iter_mut().zip(&grant.limits).for_each(|(place, applied)| *place = &applied.limiter);
-        take_all(&limiters[..grant.limits.len()], clock)
+        take_all(&limiters[..grant.limits.len()], clock).map(drop)
     } else {
         let limiters: Vec<_> = grant.limits.iter().map(|applied| &*applied.limiter).collect();
-        take_all(&limiters, clock)
+        take_all(&limiters, clock).map(drop)
     };
     let Err(denied) = taken else { return Ok(()) };
     let applied = &grant.limits[denied.index];
@@ -136,7 +141,7 @@ fn take_rate(core: &Core, grant: &Grant, now: Timestamp) -> Result<(), Failure> 
 async fn reserve_all(core: &Rc<Core>, grant: &Grant, quotas: &Rc<PeriodQuotas>, now: Timestamp) -> Result<Vec<Reservation>, Failure> {
     let mut deadline = None;
     loop {
-        let now_ns = core.shared.monotonic_ns();
+        let now_ns = core.monotonic_ns();
         let short = match take_leases(core, quotas, now_ns) {
             Ok(reservations) => return Ok(reservations),
             Err(short) => short,

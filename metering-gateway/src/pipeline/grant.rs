@@ -350,7 +350,7 @@ impl Grant {
     /// `RateLimit`: what is left of the tightest rate limit and of each hard quota. Empty where there is no limit.
     pub fn limit_fields(&self, core: &Core, now: Timestamp) -> Fields {
         let mut fields = Fields::new();
-        let now_ns = core.shared.monotonic_ns();
+        let now_ns = core.monotonic_ns();
         let states = self.limits.iter().map(|applied| (applied, applied.limiter.status(now_ns)));
         if let Some((applied, status)) = states.min_by_key(|(_, status)| status.remaining) {
             fields.limit(&applied.name, status.remaining.into(), status.reset_after_ns.div_ceil(NANOS_PER_SECOND));

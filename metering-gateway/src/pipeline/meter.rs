@@ -40,6 +40,7 @@ use crate::{
     metrics::Finished,
     observe::Observation,
     policy::entries::Source,
+    turn,
     upstream::body::Way,
     usage::recorder::{self, Commit, Part},
 };
@@ -181,7 +182,7 @@ impl Exchange {
         let mut state = self.0.state.borrow_mut();
         state.head = Some((status.as_u16(), answered_by));
         if answered_by == AnsweredBy::Upstream {
-            state.upstream_time = Some(state.permit.started.elapsed());
+            state.upstream_time = Some(turn::now() - state.permit.started);
             if let Some(observed) = &state.observed {
                 observed.head(status.as_u16());
             }
@@ -351,7 +352,7 @@ impl Open {
         let State { permit, units, head, period, upstream_time, observed, .. } = &mut *state;
         let (status, answered_by) = head.unwrap_or((CLIENT_CLOSED, AnsweredBy::Gateway));
         let billable = answered_by == AnsweredBy::Upstream && permit.grant.plan.billable.bills(status);
-        let elapsed = permit.started.elapsed();
+        let elapsed = turn::now() - permit.started;
         let meters = units.finish(&permit.grant.route, elapsed, (answered_by, outcome), &self.core.metrics);
         let part = Part { status, answered_by, outcome, elapsed, period_start: period.from, meters: &meters };
         self.commit.set(recorder::finish(&self.core, permit, &part));

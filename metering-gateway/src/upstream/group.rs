@@ -23,7 +23,10 @@ use super::{
     resolver::{MAX_ADDRESSES, Resolved},
     seen::AddressSeen,
 };
-use crate::policy::services::{GroupSpec, TargetHost};
+use crate::{
+    policy::services::{GroupSpec, TargetHost},
+    turn,
+};
 
 /// The addresses of one upstream.
 #[derive(Debug)]
@@ -141,7 +144,7 @@ impl Group {
     }
 
     fn choose(&self, addresses: &[Rc<Address>], tried: &[SocketAddr]) -> Option<Rc<Address>> {
-        let now = Instant::now();
+        let now = turn::now();
         let untried = |address: &Rc<Address>| !tried.contains(&address.socket);
         let healthy = |address: &Rc<Address>| address.health.ejected_until(now).is_none();
         let free = |address: &Rc<Address>| address.waiting() == 0;
@@ -196,7 +199,7 @@ impl Group {
 
     /// A call to an address failed.
     pub fn failed(&self, address: &Rc<Address>) {
-        let now = Instant::now();
+        let now = turn::now();
         let in_row = address.health.failed(now);
         let troubles = &self.recipe.clockwork.upstreams.troubles;
         troubles.failures.fetch_add(1, Relaxed);

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     pipeline::{meter::Pulse, outgoing::Outgoing},
     policy::services::Upstream,
+    turn,
 };
 
 /// The most addresses that one call tries to connect to.
@@ -101,7 +102,7 @@ pub async fn send(
             // Who sends again has made sure of it.
             None => sending.source.again().ok_or(UpstreamError::Overloaded)?,
         };
-        let started = Instant::now();
+        let started = turn::now();
         let failed = match carrier {
             Carrier::Http1(connection) => sending.over_http1(busy, connection, this_body, started).await,
             Carrier::Http2(stream) => sending.over_http2(busy, stream, this_body, started).await,
@@ -246,7 +247,7 @@ impl Sending<'_> {
 
     fn answered(&self, busy: &Busy, status: StatusCode, started: Instant) {
         self.source.forget();
-        let now = Instant::now();
+        let now = turn::now();
         let health = &busy.address().health;
         // What stands before the upstream says that the upstream is broken.
         if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
