@@ -40,6 +40,12 @@ impl From<i64> for Micros {
 
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Most are whole and small, and 128 bits are slow to divide.
+        if let Ok(micros) = i64::try_from(self.0)
+            && micros % 1_000_000 == 0
+        {
+            return fmt::Display::fmt(&(micros / 1_000_000), f);
+        }
         let (whole, fraction) = (self.0.unsigned_abs() / 1_000_000, self.0.unsigned_abs() % 1_000_000);
         let sign = if self.0 < 0 { "-" } else { "" };
         if fraction == 0 {

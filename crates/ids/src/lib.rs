@@ -68,8 +68,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!($prefix, "_"))?;
-                f.write_str(base32::encode(self.0.as_u128(), &mut [0; 26]))
+                f.write_str(base32::encode(concat!($prefix, "_"), self.0.as_u128(), &mut [0; base32::MAX_BYTES]))
             }
         }
 
@@ -94,7 +93,8 @@ macro_rules! id {
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                // In one piece: `collect_str` hands on what `Display` writes bit by bit, each through the serializer's escaping.
+                serializer.serialize_str(base32::encode(concat!($prefix, "_"), self.0.as_u128(), &mut [0; base32::MAX_BYTES]))
             }
         }
 
