@@ -16,6 +16,8 @@ use gateway_control::{
 use ids::{ApiKeyId, ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId};
 use journal::{KeyMode, MeterItem, Outcome, RecordKind, UsageRecord};
 
+use crate::core::FastMap;
+
 /// What a fold needs to know of the segment beside its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentFacts {
@@ -57,14 +59,14 @@ pub struct Fold {
     facts: SegmentFacts,
     records: u64,
     receipts: Vec<u64>,
-    rows: BTreeMap<RowKey, Sums>,
+    rows: FastMap<RowKey, Sums>,
     latency: BTreeMap<LatencyKey, BTreeMap<u16, u64>>,
 }
 
 impl Fold {
     /// Begins.
     pub fn new(facts: SegmentFacts) -> Self {
-        Self { facts, records: 0, receipts: Vec::new(), rows: BTreeMap::new(), latency: BTreeMap::new() }
+        Self { facts, records: 0, receipts: Vec::new(), rows: FastMap::default(), latency: BTreeMap::new() }
     }
 
     /// Adds a record.
@@ -85,6 +87,8 @@ impl Fold {
     /// The batch.
     pub fn finish(self) -> UsageBatch {
         let Self { facts, records, receipts, rows, latency } = self;
+        let mut rows: Vec<UsageRow> = rows.into_iter().map(|(key, sums)| sums.into_row(key)).collect();
+        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         UsageBatch {
             format: FORMAT,
             fold_version: FOLD_VERSION,
@@ -98,7 +102,7 @@ impl Fold {
             next_receipt: facts.next_receipt,
             final_receipts: ranges(receipts),
             records,
-            rows: rows.into_iter().map(|(key, sums)| sums.into_row(key)).collect(),
+            rows,
             latency: latency.into_iter().map(latency_row).collect(),
             run: facts.run,
         }
