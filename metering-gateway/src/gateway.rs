@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, admin,
+    config::Durability,
     core::Core,
     limits::exchange::LeaseExchanger,
     listener::{certificates::Certificates, spread::Spread},
@@ -139,7 +140,9 @@ impl Gateway {
         });
         // The cached policy is in force before the first connection is accepted.
         let policy = PolicySync::start(shared.clone(), portal.clone(), &shared.config.data_dir)?;
-        let keeper = Keeper::start(journal, move || clock.now().micros())?;
+        // An answer that waits for the disk waits for the keeper.
+        let keeper_begins = if shared.config.journal.durability == Durability::Power { || () } else { give_way };
+        let keeper = Keeper::start(journal, keeper_begins, move || clock.now().micros())?;
         let stop_cores = shutdown.child_token();
         let stop_control = CancellationToken::new();
         let spans = spans.map(|calls| Exporter::new(shared.clone(), calls)).transpose()?;
@@ -260,6 +263,15 @@ fn start_cores(
     Ok(cores)
 }
 
+/// Has the calling thread give way to those that serve, where they must share a processor: what it does takes milliseconds, and can wait as long, while
+/// a call would wait for all of it. It keeps a quarter of a processor that is wanted whole.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(5) {
+        tracing::debug!(%error, "threads that work in the background have the priority of those that serve");
+    }
+}
+
 fn start_control(
     shared: &Arc<Shared>,
     portal: Portal,
@@ -278,7 +290,9 @@ fn start_control(
     let stop = stop.clone();
     let shared = shared.clone();
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut runtime = runtime::Builder::new_current_thread();
+        // What blocks or takes milliseconds has threads of its own.
+        let runtime = runtime.enable_all().on_thread_start(give_way).build()?;
         let ended = runtime.block_on(async move {
             admin.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(admin)?;

@@ -84,19 +84,18 @@ impl Portal {
         Ok(Self { client, base, credential: credential.clone(), room: Arc::default() })
     }
 
-    /// Offers a batch of usage.
+    /// Offers a batch of usage, as [`Self::written`] wrote it.
     ///
     /// # Errors
     /// When the portal did not take it.
-    pub async fn usage(&self, batch: &UsageBatch) -> Result<BatchAck, PortalError> {
-        let body = self.written(batch);
+    pub async fn usage(&self, body: Bytes) -> Result<BatchAck, PortalError> {
         let request =
             self.client.post(self.url("control/v1/usage")?).header(CONTENT_TYPE, "application/json").body(body).timeout(USAGE_TIMEOUT);
         Ok(self.send(request).await?.json().await?)
     }
 
-    /// A batch as JSON, in memory that comes back when it has been sent.
-    fn written(&self, batch: &UsageBatch) -> Bytes {
+    /// A batch as JSON, in memory that comes back when it has been sent. A busy second's batch takes some milliseconds.
+    pub fn written(&self, batch: &UsageBatch) -> Bytes {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         serde_json::to_writer((&mut *room).writer(), batch).expect("batches have string keys and no failing parts");
         room.split().freeze()

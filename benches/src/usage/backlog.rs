@@ -95,7 +95,7 @@ fn record(folder: &Path, tenants: &Tenants, records: u64) -> anyhow::Result<()> 
     let config = Config { streams: STREAMS, ..Config::default() };
     std::fs::create_dir_all(folder)?;
     let opened = Journal::open(folder, config, now.micros())?;
-    let keeper = Keeper::start(opened.journal.clone(), || SystemClock.now().micros())?;
+    let keeper = Keeper::start(opened.journal.clone(), || (), || SystemClock.now().micros())?;
     let mut dice = Dice(7);
     let mut writers = opened.writers;
     for number in 0..records {

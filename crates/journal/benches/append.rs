@@ -25,7 +25,7 @@ fn append(c: &mut Criterion) {
     let journal = opened.journal.clone();
     let shipper = journal.clone();
     assert!(journal.on_sealed(move || drop(shipper.ack_through(0, u64::MAX, NEW_YEAR))));
-    let keeper = journal::Keeper::start(journal.clone(), || NEW_YEAR).expect("the keeper starts");
+    let keeper = journal::Keeper::start(journal.clone(), || (), || NEW_YEAR).expect("the keeper starts");
     let writer = &mut opened.writers[0];
     let usage = common::usage(1);
     let mut group = c.benchmark_group("journal");

@@ -100,7 +100,7 @@ mod tests {
         let config = crate::Config { flush_interval: Duration::from_secs(3_600), ..crate::Config::default() };
         let mut opened = Journal::open(dir.path(), config, 0).unwrap();
         let journal = opened.journal.clone();
-        let keeper = Keeper::start(journal.clone(), || 0).unwrap();
+        let keeper = Keeper::start(journal.clone(), || (), || 0).unwrap();
         let waker = Arc::new(Woken(AtomicU64::new(0), std::thread::current())).into();
         let cx = &mut Context::from_waker(&waker);
         for _ in 0..20 {

@@ -247,14 +247,15 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread. `clock` tells the time in microseconds UTC.
+    /// Starts the thread, which first does what `begin` says, for instance about its priority. `clock` tells the time in microseconds UTC.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(journal: Journal, clock: impl Fn() -> i64 + Send + 'static) -> io::Result<Self> {
+    pub fn start(journal: Journal, begin: fn(), clock: impl Fn() -> i64 + Send + 'static) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("journal-keeper".to_owned()).spawn(move || {
+            begin();
             // A second keeper would be woken by the timer only, which is harmless.
             let _ = journal.0.keeper_thread.set(std::thread::current());
             loop {

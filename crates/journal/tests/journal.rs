@@ -275,7 +275,7 @@ fn the_keeper_seals_and_tells() {
     let Opened { journal, mut writers, .. } = open(dir.path(), Config { flush_interval: Duration::from_secs(3600), ..small() });
     let (told, telling) = std::sync::mpsc::channel();
     assert!(journal.on_sealed(move || told.send(()).expect("the test listens")));
-    let keeper = Keeper::start(journal.clone(), || NEW_YEAR).unwrap();
+    let keeper = Keeper::start(journal.clone(), || (), || NEW_YEAR).unwrap();
     for n in 0..200 {
         let receipt = writers[0].admit().unwrap();
         writers[0].append(receipt, &usage(n)).unwrap();

@@ -25,7 +25,7 @@ fn child_that_appends_until_it_is_killed() {
     let Opened { journal, mut writers, report } = open(dir.as_ref(), config());
     assert!(!report.needs_alert(), "{report:?}");
     let first = shipped(&journal).len() as u64;
-    let _keeper = Keeper::start(journal, || NEW_YEAR).unwrap();
+    let _keeper = Keeper::start(journal, || (), || NEW_YEAR).unwrap();
     let mut out = std::io::stdout().lock();
     for n in first.. {
         // One call in three stays open, so that the kill finds calls in flight.

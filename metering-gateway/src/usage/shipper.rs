@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gateway_control::usage::{BatchAck, SegmentRun, UsageBatch};
 use ids::{JournalId, Uuid};
@@ -260,9 +261,9 @@ impl Shipper {
 
     /// Ships one segment.
     async fn ship(&self, segment: &PendingSegment) -> Result<(), Unshipped> {
-        let Some(batch) = self.fold(segment).await? else { return Ok(()) };
+        let Some((batch, body)) = self.fold(segment).await? else { return Ok(()) };
         let accepted_before = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.stream).copied();
-        match self.portal.usage(&batch).await {
+        match self.portal.usage(body).await {
             Ok(ack) => {
                 self.told.note_acked(&batch);
                 self.acked(segment, ack, accepted_before)
@@ -272,12 +273,13 @@ impl Shipper {
         }
     }
 
-    /// Reads and folds a segment, off the runtime. `None` if it is no longer there, or is damaged: what could be kept is offered in its place.
-    async fn fold(&self, segment: &PendingSegment) -> Result<Option<UsageBatch>, Unshipped> {
-        let (shared, segment) = (self.shared.clone(), *segment);
-        let folded = tokio::task::spawn_blocking(move || fold_segment(&shared, &segment)).await;
+    /// Reads and folds a segment and writes its batch, off the runtime. `None` if it is no longer there, or is damaged: what could be kept is offered in its place.
+    async fn fold(&self, segment: &PendingSegment) -> Result<Option<(UsageBatch, Bytes)>, Unshipped> {
+        let (shared, portal, segment) = (self.shared.clone(), self.portal.clone(), *segment);
+        let fold = move || fold_segment(&shared, &segment).map(|batch| (portal.written(&batch), batch));
+        let folded = tokio::task::spawn_blocking(fold).await;
         match folded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-            Ok(batch) => Ok(Some(batch)),
+            Ok((body, batch)) => Ok(Some((batch, body))),
             Err(JournalError::NoSuchSegment { .. }) => Ok(None),
             Err(error @ JournalError::SegmentDamaged { .. }) => {
                 self.alerts.raise(error.to_string());
