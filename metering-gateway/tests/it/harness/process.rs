@@ -62,8 +62,22 @@ impl GatewayProcess {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Has it stand still. What is sent to it meanwhile waits, and is all there when it [goes on](Self::go_on).
+    pub fn stand_still(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Has it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id().expect("it runs")).expect("a process id");
-        kill_process(Pid::from_raw(id).expect("a process id"), Signal::TERM).expect("the signal is sent");
+        kill_process(Pid::from_raw(id).expect("a process id"), signal).expect("the signal is sent");
     }
 
     /// Kills it, as a machine that loses its power does.

@@ -9,6 +9,7 @@ mod namespaces;
 mod paths;
 mod slow;
 mod smuggling;
+mod turns;
 mod upstreams;
 
 use std::{

@@ -8,12 +8,12 @@ use gateway_control::{
 use ids::{ApiKeyId, ApplicationId, NamespaceId, SubscriptionId, Uuid};
 
 use super::*;
-use crate::harness::{credential, policy::entry};
+use crate::harness::{credential, policy::entry, portal::MockPortal};
 
 /// Adds another tenant on the same plan and returns its key.
-async fn neighbour(stage: &Stage) -> String {
+pub fn settle(portal: &MockPortal, world: &World) -> String {
     let (namespace, application) = (NamespaceId::from_uuid(Uuid::now_v7()), ApplicationId::new());
-    let subscription = Subscription { id: SubscriptionId::new(), namespace, application, ..stage.world.subscription.clone() };
+    let subscription = Subscription { id: SubscriptionId::new(), namespace, application, ..world.subscription.clone() };
     let secret = credential(CredentialKind::Live);
     let key = gateway_control::policy::ApiKey {
         id: ApiKeyId::new(),
@@ -23,9 +23,14 @@ async fn neighbour(stage: &Stage) -> String {
         mode: Mode::Live,
         expires_at: None,
     };
-    stage.portal.change(entry(EntryBody::Subscription(subscription)));
-    stage.portal.change(entry(EntryBody::ApiKey(key)));
-    let key = secret.reveal().to_owned();
+    portal.change(entry(EntryBody::Subscription(subscription)));
+    portal.change(entry(EntryBody::ApiKey(key)));
+    secret.reveal().to_owned()
+}
+
+/// Adds another tenant on the same plan, and returns its key once it works.
+async fn neighbour(stage: &Stage) -> String {
+    let key = settle(&stage.portal, &stage.world);
     let call = || stage.client.get(stage.gateway.url("/weather/v1/echo")).header("x-api-key", &key).send();
     eventually("the neighbour's key works", async || (call().await.ok()?.status() == 200).then_some(())).await;
     key
