@@ -16,7 +16,7 @@ test: ## Everything CI runs: format, lints, unit, database, end-to-end and brows
 	scripts/setup test && $(MAKE) assets && cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo build $(BINS) && $(WITH_POSTGRES) cargo nextest run --workspace
 
 lint: ## Format, lints, licences and bans of dependencies
-	cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo deny check bans licenses sources
+	cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && cargo deny check bans licenses sources && scripts/fuzz check
 
 fmt: ## Format the code
 	cargo fmt

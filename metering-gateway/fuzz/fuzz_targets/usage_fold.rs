@@ -56,7 +56,7 @@ impl Record {
 fuzz_target!(|records: Vec<Record>| {
     let records: Vec<_> = records.into_iter().take(64).zip(0..).map(|(record, receipt)| record.build(receipt)).collect();
     let journal_id = JournalId::from_bytes([0; 16]);
-    let facts = SegmentFacts { journal_id, stream: 0, seq: 0, digest: [0; 32], prev_digest: [0; 32], next_receipt: records.len() as u64 };
+    let facts = SegmentFacts { journal_id, stream: 0, seq: 0, digest: [0; 32], prev_digest: [0; 32], next_receipt: records.len() as u64, run: None };
     let fold = |records: &mut dyn Iterator<Item = &UsageRecord>| {
         let mut fold = Fold::new(facts);
         records.for_each(|record| fold.add(record));
