@@ -6,11 +6,12 @@
 //!    all connecting at once: HTTP/1.1 by `Connection: close` on an answer, HTTP/2 by GOAWAY, which names no last stream before a round trip has passed.
 //! 2. Listeners take no new handshake. Those under way are completed and served, then the listeners close; from here on callers are refused.
 //! 3. For [`IDLE_GRACE`] connections that have been silent may still ask, and get their answer, the last of the connection.
-//! 4. Idle connections are closed, and WebSockets told 1001: they would not end by themselves.
+//! 4. WebSockets are told 1001, and connections are closed once they have been silent for [`IDLE_GRACE`]: they would not end by themselves. Whoever got
+//!    an answer that began before its connection was told, and so said nothing of an end, may still ask within that time.
 //! 5. Open exchanges go on until `drain_timeout` after the stop, then they are ended.
 //!
-//! What remains is a caller whose request crosses with the close of a connection that was silent through 1 to 3. HTTP/1.1 has no answer to that but the
-//! caller's own retry (RFC 9112, 9.3.1).
+//! What remains is a caller whose request crosses with the close of a connection on which it was silent for [`IDLE_GRACE`]. HTTP/1.1 has no answer to
+//! that but the caller's own retry (RFC 9112, 9.3.1).
 
 use std::{cell::Cell, io, rc::Rc, time::Duration};
 
@@ -23,7 +24,7 @@ use tokio::{
 
 /// How long handshakes that are under way may take once listeners take no new ones.
 pub const HANDSHAKE_GRACE: Duration = Duration::from_millis(100);
-/// How long silent connections may still ask after the listeners have closed.
+/// How long silent connections may still ask after the listeners have closed, and after their last answer.
 pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// How far a core is.
@@ -38,7 +39,7 @@ pub enum Phase {
     },
     /// Every answer is the last of its connection.
     LastAnswers,
-    /// Idle connections are closed.
+    /// Connections are closed that have been silent for a while.
     Closing,
 }
 
@@ -47,7 +48,7 @@ pub enum Phase {
 pub enum Order {
     /// The next answer, or the one under way, is the last.
     LastAnswer,
-    /// Nothing more is read; an answer under way is completed.
+    /// The connection ends once it has been silent for [`IDLE_GRACE`].
     Close,
 }
 

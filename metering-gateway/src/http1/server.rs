@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     core::Core,
-    drain::{Notice, Order},
+    drain::{IDLE_GRACE, Notice, Order},
     listener::Peer,
     pipeline::{
         self, Answer,
@@ -49,6 +49,8 @@ struct Connection<'a> {
     timer: Pin<&'a mut Sleep>,
     armed: bool,
     deadline: Instant,
+    /// When nothing was under way on it any more.
+    silent_since: Instant,
     scanned: Scanned,
     asked_before: bool,
 }
@@ -68,8 +70,18 @@ pub async fn serve(core: &Rc<Core>, peer: &Rc<Peer>, wire: &Rc<Wire>, notice: No
     let mut listening = pin!(listening);
     let mut has_listened = false;
     let timer = pin!(tokio::time::sleep_until(deadline));
-    let mut connection =
-        Connection { core, peer, wire, told: &told, timer, armed: false, deadline, scanned: Scanned::default(), asked_before: false };
+    let mut connection = Connection {
+        core,
+        peer,
+        wire,
+        told: &told,
+        timer,
+        armed: false,
+        deadline,
+        silent_since: Instant::now(),
+        scanned: Scanned::default(),
+        asked_before: false,
+    };
     let mut serving = pin!(connection.run());
     let over = poll_fn(|cx| {
         // Between two phases of the core there is nothing to hear.
@@ -107,7 +119,8 @@ impl Connection<'_> {
                 }
                 Err(why) => return why,
             }
-            self.deadline = Instant::from_std(turn::now()) + self.core.shared.config.keep_alive_timeout;
+            self.silent_since = Instant::from_std(turn::now());
+            self.deadline = self.silent_since + self.core.shared.config.keep_alive_timeout;
         }
     }
 
@@ -125,15 +138,21 @@ impl Connection<'_> {
             }
             match self.wire.poll_more(cx) {
                 Poll::Ready(Ok(())) if self.wire.with(|inner| inner.eof) => return Poll::Ready(Next::Over("its caller has gone")),
-                Poll::Ready(Ok(())) if !begun && self.asked_before => {
+                Poll::Ready(Ok(())) if !begun && (self.asked_before || self.is_closing()) => {
                     // From the first byte of a head on, its own bound counts.
                     self.deadline = Instant::from_std(turn::now()) + self.core.shared.config.head_timeout;
                 }
                 Poll::Ready(Ok(())) => (),
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Over("it broke")),
                 // A request that has arrived and was not told of yet is answered before.
-                Poll::Pending if !begun && self.told.get() == Some(Order::Close) && self.wire.is_silent() => {
-                    return Poll::Ready(Next::Over("idle connections are closed"));
+                Poll::Pending if !begun && self.is_closing() && self.wire.is_silent() => {
+                    // An answer that began before the word came did not say that it was the last.
+                    let until = self.silent_since + IDLE_GRACE;
+                    if Instant::now() >= until {
+                        return Poll::Ready(Next::Over("idle connections are closed"));
+                    }
+                    self.deadline = self.deadline.min(until);
+                    std::task::ready!(self.poll_deadline(cx));
                 }
                 Poll::Pending => {
                     std::task::ready!(self.poll_deadline(cx));
@@ -141,6 +160,10 @@ impl Connection<'_> {
                 }
             }
         }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.told.get() == Some(Order::Close)
     }
 
     /// Ready when the deadline is over.
@@ -177,7 +200,8 @@ impl Connection<'_> {
         };
         let Some(answer) = answer else { return Err("its caller left before it was answered") };
         let Answer { response: answer, said } = answer;
-        asked.keep_alive &= self.told.get().is_none() && !self.peer.is_surplus();
+        // Behind a body that nobody reads no request can be found.
+        asked.keep_alive &= self.told.get().is_none() && !self.peer.is_surplus() && self.wire.inbound_may_end();
         let is_switch = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         self.send(answer, said, &mut asked).await?;
         if is_switch {

@@ -17,13 +17,16 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use quota::{Enforcement, QuotaLimit, WhenUnreachable};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode},
 };
 
-use crate::harness::{SOON, policy::World, portal::MockPortal, process::GatewayProcess, upstream};
+use crate::harness::{SOON, Stage, policy::World, portal::MockPortal, process::GatewayProcess, upstream};
 
 const DELAY: Duration = Duration::from_secs(1);
 /// A connection that is silent for longer than this while the gateway leaves may be closed. It is less than the gateway's own grace of a second; a caller
@@ -225,4 +228,34 @@ async fn a_stop_under_load_fails_no_call() {
     let calls: u64 = portal.rows().iter().filter(|row| row.key.meter == world.requests).map(|row| row.count).sum();
     assert_eq!(calls, answered + 1, "every answered call was shipped before the end");
     assert_eq!(u64::try_from(portal.granted_units()), Ok(answered + 1), "leases were given back but for what was spent");
+}
+
+/// An answer that began before the stop could not say that it was the last of its connection.
+#[tokio::test]
+async fn who_asks_right_behind_an_answer_that_began_before_the_stop_is_answered() {
+    let stage = Stage::new().await;
+    let key = stage.world.live.reveal();
+    let mut stream = TcpStream::connect(stage.gateway.addresses.data).await.expect("a connection");
+    let head = |path: &str| format!("GET /weather/v1/{path} HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n\r\n");
+    let mut text = String::new();
+    // It goes on for longer than everything that the gateway waits for.
+    stream.write_all(head("stream?pieces=70").as_bytes()).await.expect("an open connection");
+    until(&mut stream, &mut text, "data: 0").await;
+    assert!(!text.contains("connection: close"), "{text}");
+    stage.gateway.ask_to_stop();
+    until(&mut stream, &mut text, "\r\n0\r\n\r\n").await;
+    text.clear();
+    stream.write_all(head("echo").as_bytes()).await.expect("an open connection");
+    until(&mut stream, &mut text, "}").await;
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("\r\nconnection: close\r\n"), "{text}");
+    stage.gateway.stop().await;
+}
+
+async fn until(stream: &mut TcpStream, text: &mut String, what: &str) {
+    let mut buffer = vec![0; 16 * 1024];
+    while !text.contains(what) {
+        let read = tokio::time::timeout(SOON, stream.read(&mut buffer)).await.expect("it goes on").expect("an open connection");
+        assert!(read > 0, "closed before {what} in {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
 }
