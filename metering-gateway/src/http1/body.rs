@@ -58,14 +58,18 @@ impl Inner {
         }
     }
 
-    /// Tells the peer to send the body.
-    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.queued() == 0 {
-            self.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        ready!(self.poll_flush(cx))?;
+    /// Tells the peer to send the body, behind what it has not been sent yet of the answer before.
+    fn say_continue(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.inbound.expects_continue = false;
-        Poll::Ready(Ok(()))
+        self.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        match self.poll_flush(cx) {
+            Poll::Ready(sent) => sent,
+            // Whoever waits for the body sends the rest.
+            Poll::Pending => {
+                self.left_behind = true;
+                Ok(())
+            }
+        }
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -87,7 +91,7 @@ impl Inner {
                 }
                 Decoded::More => {
                     if self.inbound.expects_continue {
-                        ready!(self.poll_continue(cx))?;
+                        self.say_continue(cx)?;
                     }
                     if let Err(error) = ready!(self.poll_fill(cx)) {
                         return Poll::Ready(Some(Err(error.into())));

@@ -68,7 +68,7 @@ pub(super) struct Inner {
     /// Waits for the end of the turn.
     departing: bool,
     /// The system did not take all of it at the end of the turn: whoever waits for the peer sends the rest.
-    left_behind: bool,
+    pub(super) left_behind: bool,
     /// It cannot be sent.
     broken: Option<io::Error>,
     /// Whoever is told of both.
@@ -113,6 +113,12 @@ impl Wire {
     /// Whether the message that came in is whole.
     pub fn inbound_ended(&self) -> bool {
         self.0.borrow().inbound.decoder == Decoder::Ended
+    }
+
+    /// Whether the message that came in is whole, or somebody reads it who may go on to its end.
+    pub fn inbound_may_end(&self) -> bool {
+        let inbound = &self.0.borrow().inbound;
+        inbound.decoder == Decoder::Ended || inbound.has_reader
     }
 
     /// Whether nothing is under way in either direction, nothing came unasked, and the peer has not gone. Does not wait.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     core::Core,
+    http1,
     listener::Peer,
     observe::trace::Trace,
     policy::entries::CompiledRoute,
@@ -100,6 +101,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
         _ => (is_extended && can_switch).then(http2::upgrade),
     };
     let from_caller = (upgrade.is_some() || is_extended).then(|| Switching::of(&mut call.request));
+    let protocol = upgrade.clone();
     let outgoing = match rewrite(core, grant, &exchange, call, upgrade) {
         Ok(outgoing) => outgoing,
         Err(failure) => return Err(fail(&exchange, failure)),
@@ -118,7 +120,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     };
     match sent {
         Ok((answer, connection)) => {
-            let switch = from_caller.map(|caller| Switch { caller, is_extended });
+            let switch = from_caller.map(|caller| Switch { caller, is_extended, protocol });
             answered(grant, exchange, answer, connection, Asked { deadline, switch }).await
         }
         Err(error) => Err(fail(
@@ -151,6 +153,8 @@ struct Switch {
     caller: Switching,
     /// It asked by extended CONNECT.
     is_extended: bool,
+    /// The protocol, if the upstream was asked for one.
+    protocol: Option<HeaderValue>,
 }
 
 /// The upstream has answered: the answer's body follows, or another protocol.
@@ -165,7 +169,7 @@ async fn answered(
     exchange.head(answer.status(), AnsweredBy::Upstream, answer.headers());
     let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     match (switches, switch) {
-        (true, Some(Switch { caller, is_extended })) => {
+        (true, Some(Switch { caller, is_extended, protocol: Some(protocol) })) if is_switch_to(&answer, &protocol) => {
             let overdue = grant.route.total_timeout().and(deadline);
             let mut answer = switch_over(answer, connection, Tunnel { caller, exchange, overdue })?;
             if is_extended {
@@ -173,8 +177,11 @@ async fn answered(
             }
             Ok(edited(grant, answer))
         }
-        // Nobody asked for a switch, so nobody could speak the new protocol.
-        (true, None) => Err(fail(&exchange, Failure::internal("the upstream switched protocols unasked"))),
+        // What nobody asked for nobody could speak (RFC 9110, 7.8).
+        (true, _) => {
+            let error = http1::Error::Malformed("it switched to a protocol that nobody asked for");
+            Err(fail(&exchange, Failure::Upstream(error.into())))
+        }
         // To a caller that asked by CONNECT, success would mean that the WebSocket is open.
         (false, Some(Switch { is_extended: true, .. })) if answer.status().is_success() => Err(fail(&exchange, Failure::NotSwitched)),
         (false, _) => {
@@ -186,6 +193,12 @@ async fn answered(
             Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
         }
     }
+}
+
+/// Whether an upstream switches to a certain protocol.
+fn is_switch_to<B>(answer: &Response<B>, protocol: &HeaderValue) -> bool {
+    let mut named = answer.headers().get_all(header::UPGRADE).iter();
+    named.next().is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(protocol.as_bytes())) && named.next().is_none()
 }
 
 /// Changes the upstream's headers as the route says. Units were read before.

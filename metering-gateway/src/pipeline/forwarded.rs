@@ -2,13 +2,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::outgoing::reads_as;
 use crate::listener::Peer;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Where a call came from.
 #[derive(Debug)]
@@ -78,18 +78,15 @@ fn is_scheme(value: &HeaderValue) -> bool {
     value == "http" || value == "https"
 }
 
-/// Whether a field says where a call came from: `Forwarded` (RFC 7239), `X-Real-IP` or one of `X-Forwarded-*`. Some servers take `_` and `-` in names
-/// for the same.
+/// Whether a field says where a call came from: `Forwarded` (RFC 7239), `X-Real-IP`, one of `X-Forwarded-*`, or a name that
+/// reads as one.
 pub fn is_claim(name: &HeaderName) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
+    const REAL_IP: &[u8] = b"x-real-ip";
     let bytes = name.as_str().as_bytes();
     match bytes.first() {
         Some(b'f') => *name == header::FORWARDED,
-        Some(b'x') => {
-            *name == X_REAL_IP
-                || bytes.len() > PREFIX.len()
-                    && bytes.iter().zip(PREFIX).all(|(byte, wanted)| byte == wanted || (*byte, *wanted) == (b'_', b'-'))
-        }
+        Some(b'x') => reads_as(bytes, REAL_IP) || bytes.split_at_checked(PREFIX.len()).is_some_and(|(start, _)| reads_as(start, PREFIX)),
         _ => false,
     }
 }

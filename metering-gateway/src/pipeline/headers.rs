@@ -1,14 +1,16 @@
 //! Headers between caller and upstream: what belongs to one connection, to the gateway, or to nobody, does not pass.
 
+use std::collections::HashSet;
+
 use gateway_control::{
     credential,
-    headers::{API_KEY, REQUEST_ID},
+    headers::{API_KEY, RATE_LIMIT, RATE_LIMIT_POLICY, REQUEST_ID},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     forwarded::{self, Origin},
-    outgoing::is_identity,
+    outgoing::{is_identity, reads_as},
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -57,13 +59,32 @@ pub struct Forwarded<'a> {
 /// headers would take them for the gateway's word.
 pub fn trailers_to_upstream(trailers: &mut HeaderMap) {
     remove_hop_by_hop(trailers);
-    remove_identity(trailers);
     forwarded::remove_claims(trailers);
-    for name in [X_API_KEY, X_REQUEST_ID, header::AUTHORIZATION, header::COOKIE] {
+    remove(trailers, |name| is_gateways(name) || name.as_str() == "proxy");
+    for name in [header::AUTHORIZATION, header::COOKIE, header::CONTENT_LENGTH, header::HOST, header::TRAILER, header::EXPECT] {
         trailers.remove(name);
     }
-    for name in [header::CONTENT_LENGTH, header::HOST, header::TRAILER, header::EXPECT] {
+}
+
+/// Takes out of an upstream's trailers what may not stand there, or not in HTTP/2, and what is the gateway's to say.
+pub fn trailers_to_caller(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    for name in [header::CONTENT_LENGTH, header::TRAILER, X_REQUEST_ID] {
         trailers.remove(name);
+    }
+    for name in [RATE_LIMIT, RATE_LIMIT_POLICY] {
+        trailers.remove(name);
+    }
+}
+
+/// Whether a field of a request is the gateway's to say, or to read, or reads as one that is.
+pub fn is_gateways(name: &HeaderName) -> bool {
+    let bytes = name.as_str().as_bytes();
+    match bytes.first() {
+        Some(b'c') => reads_as(bytes, b"content-length"),
+        Some(b't') => is_identity(bytes) || reads_as(bytes, b"transfer-encoding"),
+        Some(b'x') => reads_as(bytes, API_KEY.as_bytes()) || reads_as(bytes, REQUEST_ID.as_bytes()),
+        _ => false,
     }
 }
 
@@ -115,10 +136,10 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u')) && HOP_BY_HOP.contains(name)
 }
 
-/// What `Connection` names besides that which is always between two neighbours.
-pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+/// Which of the fields `Connection` names, besides those that are always between two neighbours: never more than there are, however many it names.
+pub fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let tokens = values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.eq_ignore_ascii_case("close"));
+    let tokens = values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| headers.contains_key(*token));
     tokens.filter_map(|token| token.parse().ok()).filter(|name| !is_hop_by_hop(name)).collect()
 }
 
@@ -128,8 +149,8 @@ pub fn holds_key(headers: &HeaderMap) -> bool {
     words.any(|word| credential::kind_of(word).is_some())
 }
 
-fn remove_identity(headers: &mut HeaderMap) {
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name.as_str().as_bytes())).cloned().collect();
+fn remove(headers: &mut HeaderMap, is_forged: impl Fn(&HeaderName) -> bool) {
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forged(name)).cloned().collect();
     forged.into_iter().for_each(|name| _ = headers.remove(name));
 }
 

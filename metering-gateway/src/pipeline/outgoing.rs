@@ -3,12 +3,14 @@
 //! The caller's fields are not edited one by one: what passes is decided when they are written, and what the gateway says comes after it. Only rules of a
 //! route, and HTTP/2, need them as a map.
 
+use std::collections::HashSet;
+
 use gateway_control::headers::IDENTITY_PREFIX;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{
     forwarded,
-    headers::{self, Forwarded, KeyPlace, X_API_KEY, X_REQUEST_ID},
+    headers::{self, Forwarded, KeyPlace, X_REQUEST_ID},
     standing::Standing,
 };
 use crate::observe::trace::{Trace, TracePasses};
@@ -39,7 +41,7 @@ struct Filter {
     authorization: bool,
     trace: TracePasses,
     /// What `Connection` names besides that which never passes.
-    named: Vec<HeaderName>,
+    named: Option<HashSet<HeaderName>>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -66,7 +68,7 @@ impl<'a> Outgoing<'a> {
             // A caller may send its key in both places: it stays here, while a credential of the upstream's own passes.
             authorization: has_authorization && forwarded.key_place != KeyPlace::Authorization && !headers::holds_key(&fields),
             trace: trace.to_upstream(&mut added),
-            named: if has_connection { headers::named_by_connection(&fields) } else { Vec::new() },
+            named: has_connection.then(|| headers::named_by_connection(&fields)),
         };
         Self {
             method,
@@ -120,22 +122,31 @@ impl Filter {
         let bytes = name.as_str().as_bytes();
         let passes = match bytes.first() {
             Some(b'a') => self.authorization || *name != header::AUTHORIZATION,
+            Some(b'c') => !headers::is_hop_by_hop(name) && (*name == header::CONTENT_LENGTH || !headers::is_gateways(name)),
             // The gateway has answered the expectation by reading the body.
             Some(b'e') => *name != header::EXPECT,
             Some(b'f') => *name != header::FORWARDED,
             Some(b'h') => *name != header::HOST,
-            Some(b't') => !headers::is_hop_by_hop(name) && !is_identity(bytes) && self.trace.passes(name),
-            Some(b'x') => *name != X_API_KEY && *name != X_REQUEST_ID && !forwarded::is_claim(name),
+            // What reads `HTTP_PROXY` in its environment would call through a proxy of the caller's.
+            Some(b'p') => !headers::is_hop_by_hop(name) && bytes != b"proxy",
+            Some(b't') => !headers::is_hop_by_hop(name) && !headers::is_gateways(name) && self.trace.passes(name),
+            Some(b'x') => !headers::is_gateways(name) && !forwarded::is_claim(name),
             _ => !headers::is_hop_by_hop(name),
         };
-        passes && (self.named.is_empty() || !self.named.contains(name))
+        passes && self.named.as_ref().is_none_or(|named| !named.contains(name))
     }
 }
 
-/// Whether a name is one of those by which upstreams are told who calls. Some servers take `_` and `-` in names for the same.
+/// Whether a name is one of those by which upstreams are told who calls, or reads as one.
 pub fn is_identity(name: &[u8]) -> bool {
-    name.len() >= IDENTITY_PREFIX.len()
-        && name.iter().zip(IDENTITY_PREFIX.bytes()).all(|(byte, wanted)| *byte == wanted || (*byte, wanted) == (b'_', b'-'))
+    name.len() >= IDENTITY_PREFIX.len() && reads_as(&name[..IDENTITY_PREFIX.len()], IDENTITY_PREFIX.as_bytes())
+}
+
+/// Whether a name is a certain one, or one that servers take for it: where fields become variables (RFC 3875, 4.1.18), some put `_` for all that is
+/// neither letter nor digit.
+pub fn reads_as(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() == wanted.len()
+        && name.iter().zip(wanted).all(|(byte, wanted)| byte == wanted || *wanted == b'-' && !byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -194,6 +205,14 @@ mod tests {
                 ("expect", "100-continue"),
                 ("tollkeeper-plan", "forged"),
                 ("tollkeeper_plan", "forged"),
+                ("tollkeeper.plan", "forged"),
+                ("x_api_key", "forged"),
+                ("x_request_id", "forged"),
+                ("x.real.ip", "forged"),
+                ("x.forwarded.for", "forged"),
+                ("content_length", "900"),
+                ("transfer_encoding", "chunked"),
+                ("proxy", "http://forged/"),
                 ("x-forwarded-for", "forged"),
                 ("x_forwarded_proto", "forged"),
                 ("forwarded", "for=forged"),

@@ -14,6 +14,9 @@ pub enum Malformed {
     /// The target and `Host` name two hosts.
     #[error("the request's target and its `Host` name two hosts")]
     TwoHosts,
+    /// The target names a user, which one party may take for a part of the host and another not (RFC 9110, 4.2.4; RFC 9113, 8.3.1).
+    #[error("the request's target names a user before its host")]
+    User,
     /// Another transfer coding than `chunked`, or that one twice.
     #[error("the only transfer coding understood is `chunked`, once")]
     Coding,
@@ -25,6 +28,9 @@ pub enum Malformed {
 /// When it could be read in two ways.
 pub fn check(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(), Malformed> {
     check_coding(headers)?;
+    if target.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Malformed::User);
+    }
     let mut hosts = headers.get_all(header::HOST).iter();
     let Some(host) = hosts.next() else {
         // HTTP/1.0 has no `Host`; HTTP/2 has it in its target.
@@ -52,10 +58,7 @@ fn is_host(text: &[u8]) -> bool {
 }
 
 fn names(authority: &Authority, host: &[u8]) -> bool {
-    let text = authority.as_str();
-    // Whoever names a user in its target means the host after it.
-    let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
-    text.as_bytes().eq_ignore_ascii_case(host)
+    authority.as_str().as_bytes().eq_ignore_ascii_case(host)
 }
 
 #[cfg(test)]
@@ -83,6 +86,8 @@ mod tests {
             (Version::HTTP_2, "http://a/", vec![("host", "b")], Err(Malformed::TwoHosts)),
             (Version::HTTP_11, "http://a:80/", vec![("host", "a")], Err(Malformed::TwoHosts)),
             (Version::HTTP_11, "http://a/", vec![("host", "a")], Ok(())),
+            (Version::HTTP_11, "http://user@a/", vec![("host", "a")], Err(Malformed::User)),
+            (Version::HTTP_2, "http://user:word@a/", vec![], Err(Malformed::User)),
             (Version::HTTP_11, "/", vec![("host", "a"), ("host", "a")], Err(Malformed::BadHost)),
             (Version::HTTP_11, "/", vec![("host", "a/b")], Err(Malformed::BadHost)),
             (Version::HTTP_11, "/", vec![("host", "user@a")], Err(Malformed::BadHost)),

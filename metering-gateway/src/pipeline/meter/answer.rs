@@ -14,7 +14,7 @@ use journal::Outcome;
 use super::{Exchange, Stop};
 use crate::{
     http1::lines::Lines,
-    pipeline::{body::AnswerError, extras::Extras},
+    pipeline::{body::AnswerError, extras::Extras, headers::trailers_to_caller},
     upstream::{Connection, UpstreamBody},
 };
 
@@ -119,7 +119,7 @@ impl Body for MeteredBody {
                 self.end_with(None, cx)
             }
             Some(Err(error)) => Poll::Ready(self.cut(Cut::Broken(error.into()))),
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     let Self { extras, exchange, .. } = &mut *self;
                     exchange.body_bytes(data.len());
@@ -127,8 +127,9 @@ impl Body for MeteredBody {
                         extras.passed(data, exchange);
                     }
                 }
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(trailers) = frame.trailers_mut() {
                     self.exchange.trailers(trailers);
+                    trailers_to_caller(trailers);
                     self.complete(Some(trailers));
                 } else if self.inner.is_end_stream() {
                     self.complete(None);

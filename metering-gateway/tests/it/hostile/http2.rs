@@ -164,8 +164,22 @@ async fn overflowing_windows_and_lying_lengths_are_errors() {
         // Status 200 is entry 8 of the static table (RFC 7541, A).
         assert!(end.kind != HEADERS || end.payload.first() != Some(&0x88), "{field:?} was served");
     }
+    for (authority, path) in [
+        ("user@g", "/weather/v1/any/x"),
+        ("g", "weather/v1/any/x"),
+        ("g", "http://other/weather/v1/any/x"),
+        ("g", "*"),
+        ("g/x", "/weather/v1/any/x"),
+        ("", "/weather/v1/any/x"),
+    ] {
+        let mut raw = RawHttp2::connect(&stage, &[]).await;
+        let block = fields(&[(":method", "GET"), (":scheme", "http"), (":authority", authority), (":path", path), ("x-api-key", key)]);
+        raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await;
+        let end = raw.until("an end", |frame| matches!(frame.kind, RST_STREAM | GOAWAY | HEADERS)).await;
+        assert!(end.kind != HEADERS || end.payload.first() != Some(&0x88), "{authority:?} {path:?} was served");
+    }
     let heard = upstream.heard().concat();
-    assert!(!heard.contains("x-forged") && !heard.contains("second") && !heard.contains("h2c"), "{heard}");
+    assert!(!heard.contains("user@") && !heard.contains("x-forged") && !heard.contains("second") && !heard.contains("h2c"), "{heard}");
     bystander.done().await;
     stage.gateway.stop().await;
 }

@@ -51,6 +51,7 @@ async fn what_could_leave_its_route_is_refused() {
         "weather/v1/any/x".to_owned(),
         "http://other/weather/v1/any/x".to_owned(),
         "http://user@other/weather/v1/any/x".to_owned(),
+        "http://user@g/weather/v1/any/x".to_owned(),
         "http:///weather/v1/any/x".to_owned(),
     ];
     for target in &targets {

@@ -143,3 +143,57 @@ async fn the_upstream_receives_one_well_formed_request_with_nothing_forged() {
     assert!(!body.contains("forged") && !body.contains("900"), "{body}");
     stage.gateway.stop().await;
 }
+
+#[tokio::test]
+async fn names_that_read_as_the_gateways_do_not_reach_the_upstream() {
+    let (stage, upstream) = calm_stage(|_| ()).await;
+    let bystander = Bystander::start(&stage);
+    // Where fields become variables of an environment, many servers take these for what the gateway says, for what frames a body, or for an order.
+    let forged = [
+        "tollkeeper_plan",
+        "tollkeeper.plan",
+        "tollkeeper~mode",
+        "Tollkeeper+Namespace",
+        "x_api_key",
+        "x.api.key",
+        "x_request_id",
+        "x_real_ip",
+        "x.real.ip",
+        "x.forwarded.for",
+        "X_Forwarded-Proto",
+        "transfer_encoding",
+        "Transfer.Encoding",
+        "content_length",
+        "content.length",
+        "proxy",
+    ];
+    let fields: String = forged.iter().map(|name| format!("{name}: forged\r\n")).collect();
+    let trailers = format!("te: trailers\r\nconnection: close\r\ntransfer-encoding: chunked\r\n{fields}x-sum: kept");
+    let body = format!("3\r\nabc\r\n0\r\n{fields}x-sum: kept\r\n\r\n");
+    assert_eq!(statuses(&ask(&stage, post(&stage, &trailers, &body)).await), [200]);
+    let heard = upstream.heard().into_iter().find(|text| text.contains("/any/outer")).expect("the call");
+    assert_eq!(heard.matches("x-sum: kept").count(), 2, "in the head and behind the body: {heard}");
+    assert!(!heard.contains("forged"), "{heard}");
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_field_takes_nothing_away_that_the_gateway_says_however_much_it_names() {
+    let (stage, upstream) = calm_stage(|_| ()).await;
+    let told =
+        ["tollkeeper-plan", "tollkeeper-mode", "tollkeeper-namespace", "host", "x-request-id", "x-forwarded-for", "x-forwarded-proto"];
+    let many = (0..5_000).map(|n| format!("n{n:x}")).collect::<Vec<_>>().join(",");
+    let framing = format!(
+        "connection: {},x-hop,content-length,{many}\r\nconnection: close\r\nx-hop: gone\r\nx-kept: 1\r\ncontent-length: 3",
+        told.join(", ")
+    );
+    assert_eq!(statuses(&ask(&stage, post(&stage, &framing, "abc")).await), [200]);
+    let heard = upstream.heard().into_iter().find(|text| text.contains("/any/outer")).expect("the call");
+    for name in told {
+        assert_eq!(heard.matches(&format!("\r\n{name}: ")).count(), 1, "{name} in {heard}");
+    }
+    assert!(heard.contains("\r\ncontent-length: 3\r\n") && heard.ends_with("abc") && heard.contains("x-kept: 1"), "{heard}");
+    assert!(!heard.contains("x-hop"), "{heard}");
+    stage.gateway.stop().await;
+}

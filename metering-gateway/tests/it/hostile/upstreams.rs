@@ -31,8 +31,8 @@ async fn no_valid_head_is_a_502_or_504_of_the_gateways_own() {
         (
             "a switch that nobody asked for",
             vec![send("HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n")],
-            500,
-            "internal",
+            502,
+            "upstream-failed",
         ),
     ];
     for (name, acts, status, slug) in cases {
@@ -191,5 +191,77 @@ async fn endless_interim_answers_do_not_hold_a_call_for_ever() {
     assert!(matches!(statuses[..], [502 | 504]), "{statuses:?}");
     assert_eq!(hostile_rows(&mut stage, 1).await[0].incomplete, 1);
     bystander.done().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_where_there_can_be_none_reaches_nobody() {
+    const LIE: &str = "content-length: 5\r\n\r\nhello";
+    let chunks = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for (method, status, rest) in [
+        ("HEAD", "200 OK", LIE),
+        ("HEAD", "200 OK", chunks),
+        ("GET", "204 No Content", LIE),
+        ("GET", "204 No Content", chunks),
+        ("GET", "304 Not Modified", LIE),
+        ("GET", "103 Early Hints", "content-length: 59\r\n\r\nHTTP/1.1 204 No Content\r\n\r\nhello"),
+    ] {
+        let answer = format!("HTTP/1.1 {status}\r\n{rest}");
+        let (mut stage, _upstream) = stage(move |_| vec![send(&answer)], |config| config.cores = Some(1)).await;
+        let key = stage.world.live.reveal().to_owned();
+        let call = |method: &str, path: &str, more: &str| {
+            format!("{method} /weather/v1/{path} HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\n{more}\r\n")
+        };
+        // Both on one connection of the caller's, and the gateway has no other to the upstream but the first.
+        let answers = ask(&stage, call(method, "any/x", "") + &call("GET", "echo", "connection: close\r\n")).await;
+        let expected = if status.starts_with('1') { 204 } else { status[..3].parse().expect("a status") };
+        assert_eq!(statuses(&answers), [expected, 200], "{method} {status}: {answers}");
+        assert!(!answers.contains("hello") && answers.ends_with("\r\n\r\nok"), "{method} {status}: {answers}");
+        let rows = hostile_rows(&mut stage, 1).await;
+        assert_eq!((rows[0].key.status, rows[0].incomplete), (expected, 0), "{method} {status}");
+        stage.gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_switch_to_what_was_not_asked_for_is_a_502() {
+    let hidden = "GET /weather/v1/any/hidden HTTP/1.1\r\nhost: g\r\n\r\n";
+    for named in ["upgrade: other\r\n", "", "upgrade: websocket\r\nupgrade: other\r\n", "upgrade: websocket, other\r\n"] {
+        let switch = format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n{named}\r\nraw");
+        let (mut stage, upstream) = stage(move |_| vec![send(&switch)], |_| ()).await;
+        let key = stage.world.live.reveal().to_owned();
+        let asked = format!(
+            "GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n{hidden}"
+        );
+        let answers = ask(&stage, asked).await;
+        assert_eq!(statuses(&answers), [502], "{named:?}: {answers}");
+        assert!(upstream.targets().iter().all(|target| !target.contains("hidden")), "{:?}", upstream.targets());
+        assert_eq!(hostile_rows(&mut stage, 1).await[0].key.answered_by, AnsweredBy::Gateway);
+        stage.gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_an_answer_say_nothing_in_the_gateways_name() {
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 6\r\nx-request-id: forged\r\nratelimit: forged\r\nratelimit-policy: \
+                  forged\r\nconnection: x-hop\r\nx-hop: forged\r\nkeep-alive: forged\r\ncontent-length: 900\r\n\r\n";
+    let (stage, _upstream) = stage(move |_| vec![send(answer)], |_| ()).await;
+    let key = stage.world.live.reveal();
+    let text =
+        ask(&stage, format!("GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\nte: trailers\r\nconnection: close\r\n\r\n"))
+            .await;
+    assert!(text.ends_with("2\r\nok\r\n0\r\nx-sum: 6\r\n\r\n"), "{text}");
+    // In HTTP/2, where some of these names break a message.
+    let socket = TcpStream::connect(stage.gateway.addresses.data).await.expect("a connection");
+    let handshake = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(socket));
+    let (mut sender, driver) = handshake.await.expect("HTTP/2");
+    tokio::spawn(driver);
+    let request = http::Request::get(stage.gateway.url("/weather/v1/any/x")).header("x-api-key", key).header("te", "trailers");
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("an end in order");
+    let trailers = body.trailers().expect("trailers");
+    assert_eq!(trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>(), [("x-sum", &b"6"[..])]);
     stage.gateway.stop().await;
 }

@@ -77,6 +77,8 @@ async fn a_body_is_asked_for_only_from_admitted_callers() {
     let stage = Stage::new().await;
     let (_, first) = expecting(&stage, "tk_live_garbage").await;
     assert!(first.starts_with("HTTP/1.1 401 "), "no 100 before it: {first}");
+    // Where the body would be, no request can be found, and who is not asked for it is told.
+    assert!(first.contains("\r\nconnection: close\r\n"), "{first}");
     let (mut stream, first) = expecting(&stage, stage.world.live.reveal()).await;
     assert_eq!(first, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"hello").await.expect("sent");
@@ -85,6 +87,32 @@ async fn a_body_is_asked_for_only_from_admitted_callers() {
     let answer = String::from_utf8_lossy(&answer[..read]);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(r#""body":"hello""#), "{answer}");
     stage.portal.calls_of(stage.world.requests, 1).await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_is_asked_for_behind_an_answer_that_has_not_left_yet() {
+    let stage = Stage::new().await;
+    let key = stage.world.live.reveal();
+    let mut stream = connect(&stage).await;
+    let head = |method: &str, more: &str| format!("{method} /weather/v1/echo HTTP/1.1\r\nhost: gateway\r\nx-api-key: {key}\r\n{more}\r\n");
+    let both = head("GET", "") + &head("POST", "expect: 100-continue\r\ncontent-length: 5\r\n");
+    stream.write_all(both.as_bytes()).await.expect("sent");
+    let mut text = String::new();
+    let mut until = async |what: &str| {
+        while !text.contains(what) {
+            let mut buffer = vec![0; 4096];
+            let read = tokio::time::timeout(SOON, stream.read(&mut buffer)).await.unwrap_or_else(|_| panic!("no {what} behind {text}"));
+            text.push_str(&String::from_utf8_lossy(&buffer[..read.expect("an answer")]));
+        }
+        if what.contains("100") {
+            stream.write_all(b"hello").await.expect("sent");
+        }
+    };
+    until("\r\n\r\n{").await;
+    until("}HTTP/1.1 100 Continue\r\n\r\n").await;
+    until(r#""body":"hello""#).await;
+    stage.portal.calls_of(stage.world.requests, 2).await;
     stage.gateway.stop().await;
 }
 
