@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use devstack::replica::ReplicaOptions;
 use e2e::{
-    auditor::{Fate, Load, Mix},
+    auditor::{Entry, Fate, Load, Mix},
     stack::Story,
     wait,
 };
@@ -17,6 +17,15 @@ use crate::{
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 2;
+/// See [`was_late`].
+const RESTED: Duration = Duration::from_millis(700);
+
+/// What HTTP/1.1 cannot avoid: a request that crosses with the close of a connection on which nothing had passed for long, and of which nothing came
+/// to anybody; callers repeat it (RFC 9112, 9.3.1). A gateway that leaves closes connections that have rested for a second. A caller that was kept from
+/// asking for almost as long is no sign of a fault.
+fn was_late(line: &Entry) -> bool {
+    line.seen == 0 && line.received == 0 && line.rested.is_some_and(|rested| rested > RESTED)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_fails_no_call_and_leaves_nothing_unshipped() -> anyhow::Result<()> {
@@ -42,11 +51,10 @@ async fn sigterm_under_load_fails_no_call_and_leaves_nothing_unshipped() -> anyh
             let count =
                 world.judge(&format!("SIGTERM with {in_flight} exchanges in flight, round {round}, over in {took:?}"), &recorded).await?;
             check!(count.refused == 0, "no call was refused: {count:?}");
-            // A call that meets the end of its connection, or of the listener that it had just reached, was not taken, and its client repeats it.
             let lines = world.book.lines();
-            let failed = lines.iter().find(|line| line.fate == Fate::Broken && (line.seen > 0 || line.received > 0));
-            check!(failed.is_none(), "a call failed: {failed:?}");
-            check!(count.broken <= lines.len() as u64 / 100, "too many connections ended under a call: {count:?}");
+            let mut broken = lines.iter().filter(|line| line.fate == Fate::Broken && !was_late(line));
+            let failed = broken.next();
+            check!(failed.is_none(), "{} calls failed, such as {failed:?}", broken.count() + 1);
             check!(count.answered == count.recorded && count.recorded == count.admitted, "all are recorded: {count:?}");
             gateway.revive(&world.story.stack).await?;
         }

@@ -55,6 +55,8 @@ pub enum Fate {
         /// Whether the head is the upstream's.
         by_upstream: bool,
     },
+    /// The gateway said that it did not begin it, so that it may be sent again (RFC 9113, 6.8).
+    Unprocessed,
     /// The connection or the stream ended first.
     Broken,
 }
@@ -68,6 +70,10 @@ pub struct Entry {
     pub caller: usize,
     /// What came of it.
     pub fate: Fate,
+    /// For how long nothing had passed on the connection when it was sent; nothing for the first on a connection, and for HTTP/2, whose ends say goodbye.
+    pub rested: Option<Duration>,
+    /// Why it broke, in its client's words.
+    pub fault: Option<String>,
     /// How often the upstream saw it.
     pub seen: u32,
     /// Bytes of the body that the upstream gave away.
@@ -109,6 +115,8 @@ impl Book {
             plan,
             caller,
             fate: Fate::Open,
+            rested: None,
+            fault: None,
             seen: 0,
             given: 0,
             received: 0,
@@ -117,6 +125,16 @@ impl Book {
             arrivals: Vec::new(),
         });
         entries.len() as u64
+    }
+
+    /// It is sent on a connection on which nothing had passed for so long.
+    pub fn rested(&self, mark: u64, rested: Duration) {
+        self.entry(mark, |entry| entry.rested = Some(rested));
+    }
+
+    /// It broke.
+    pub fn broke(&self, mark: u64, fault: impl std::fmt::Debug) {
+        self.entry(mark, |entry| entry.fault = Some(format!("{fault:?}")));
     }
 
     /// What an exchange asks for; the upstream has seen it.

@@ -1,6 +1,9 @@
 //! A client that tells exactly what came of each of its exchanges, and repeats none.
 
-use std::time::Duration;
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -41,7 +44,8 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Connection {
-    Http1(http1::SendRequest<Empty<Bytes>>),
+    /// With the moment at which something passed on it last, once there was an exchange.
+    Http1(http1::SendRequest<Empty<Bytes>>, Option<Instant>),
     Http2(http2::SendRequest<Empty<Bytes>>),
 }
 
@@ -108,16 +112,27 @@ impl Client {
         }
         let Some(connection) = &mut self.connection else { return Fate::NotSent };
         let answered = match connection {
-            Connection::Http1(sender) => sender.send_request(request).await,
+            Connection::Http1(sender, since) => {
+                if let Some(since) = since {
+                    self.book.rested(mark, since.elapsed());
+                }
+                sender.send_request(request).await
+            }
             Connection::Http2(sender) => sender.send_request(request).await,
         };
         let fate = match answered {
             Ok(response) => self.read(response, mark).await,
             Err(error) if error.is_canceled() => Fate::NotSent,
-            Err(_) => Fate::Broken,
+            Err(error) if was_not_processed(&error) => Fate::Unprocessed,
+            Err(error) => {
+                self.book.broke(mark, error);
+                Fate::Broken
+            }
         };
-        if !matches!(fate, Fate::Whole { .. }) {
-            self.connection = None;
+        match &mut self.connection {
+            Some(Connection::Http1(_, since)) if matches!(fate, Fate::Whole { .. }) => *since = Some(Instant::now()),
+            Some(_) if !matches!(fate, Fate::Whole { .. }) => self.connection = None,
+            _ => (),
         }
         fate
     }
@@ -127,7 +142,13 @@ impl Client {
         let by_upstream = response.headers().get(MARK).is_some_and(|value| value.as_bytes() == mark.to_string().as_bytes());
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return Fate::Broken };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => {
+                    self.book.broke(mark, error);
+                    return Fate::Broken;
+                }
+            };
             // An answer of the gateway's own is none of the upstream's bytes.
             if let Some(data) = frame.data_ref().filter(|_| by_upstream) {
                 self.book.received(mark, data.len() as u64);
@@ -135,6 +156,14 @@ impl Client {
         }
         Fate::Whole { status, by_upstream }
     }
+}
+
+/// Whether an error says that the gateway did not begin the exchange: a goodbye without an error ends what came after the last stream that it names
+/// (RFC 9113, 6.8), and a stream may be refused (8.7).
+pub(super) fn was_not_processed(error: &hyper::Error) -> bool {
+    let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else { return false };
+    let is_goodbye = cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR);
+    cause.is_remote() && (is_goodbye || cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 impl Connection {
@@ -147,7 +176,7 @@ impl Connection {
                 let (sender, driver) = http1::handshake(io).await?;
                 // How the connection ended is said by the exchange on it.
                 tokio::spawn(async move { drop(driver.await) });
-                Self::Http1(sender)
+                Self::Http1(sender, None)
             }
             Protocol::Http2 => {
                 let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
@@ -159,7 +188,7 @@ impl Connection {
 
     fn is_closed(&mut self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_closed(),
+            Self::Http1(sender, _) => sender.is_closed(),
             Self::Http2(sender) => sender.is_closed(),
         }
     }

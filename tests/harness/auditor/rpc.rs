@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::{
     MARK,
     book::{Book, Fate, Plan},
+    client::was_not_processed,
 };
 
 /// What precedes a message: whether it is compressed, and its length.
@@ -68,6 +69,7 @@ pub(super) async fn exchange(book: &Book, (authority, key): (&str, &str), mark: 
     let answer = match sender.send_request(request).await {
         Ok(answer) => answer,
         Err(error) if error.is_canceled() => return Ok(Fate::NotSent),
+        Err(error) if was_not_processed(&error) => return Ok(Fate::Unprocessed),
         Err(_) => return Ok(Fate::Broken),
     };
     let status = answer.status().as_u16();

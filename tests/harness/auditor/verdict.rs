@@ -77,6 +77,8 @@ impl Verdict {
             Fate::Open => faults.push("an exchange never ended"),
             Fate::NotSent if line.seen > 0 || record.is_some() => faults.push("what was never sent was seen"),
             Fate::NotSent => {}
+            Fate::Unprocessed if line.seen > 0 || record.is_some() => faults.push("what a gateway said that it did not begin was seen"),
+            Fate::Unprocessed => {}
             Fate::Whole { by_upstream: false, .. } => {
                 count.refused += 1;
                 if record.is_some() {
