@@ -2,7 +2,8 @@
 //!
 //! A core wakes up with what has come on many connections at once. Were each message sent when it is written, its receiver would be woken for this one
 //! message, read it and sleep again before the next is there, and the core would change between its own work and the system's with every call: waking
-//! sleepers was a third of the cost of sending. So what is whole and short waits until the tasks that had work have done it, which takes no longer than
+//! sleepers was a third of the cost of sending. Requests leave before answers for the same reason: an upstream that has been woken for the first has the
+//! second before it would sleep again. So what is whole and short waits until the tasks that had work have done it, which takes no longer than
 //! their work does, and then leaves in one go. What is long, streams, or is the last of its connection is sent at once, and so is everything where no
 //! core is there to end its turn.
 
@@ -16,20 +17,22 @@ thread_local! {
 
 #[derive(Default)]
 struct Departures {
-    waiting: Vec<Rc<Wire>>,
+    requests: Vec<Rc<Wire>>,
+    answers: Vec<Rc<Wire>>,
     /// Whoever sends at the end of the turn.
     driver: Option<Waker>,
 }
 
-/// Has a wire sent at the end of the turn. False: nobody would do that.
-pub(super) fn join(wire: &Rc<Wire>) -> bool {
+/// Has a wire, to a caller or an upstream, sent at the end of the turn. False: nobody would do that.
+pub(super) fn join(wire: &Rc<Wire>, is_callers: bool) -> bool {
     DEPARTURES.with_borrow_mut(|departures| {
         let Some(driver) = &departures.driver else { return false };
-        if departures.waiting.is_empty() {
+        if departures.requests.is_empty() && departures.answers.is_empty() {
             // The task is put behind those that have work now.
             driver.wake_by_ref();
         }
-        departures.waiting.push(wire.clone());
+        let waiting = if is_callers { &mut departures.answers } else { &mut departures.requests };
+        waiting.push(wire.clone());
         true
     })
 }
@@ -39,16 +42,17 @@ pub async fn drive() {
     let _gone = Gone;
     // What one turn sends is bounded by its connections. A system that takes no more of one says so, which has nothing to do with the runtime's budget.
     tokio::task::coop::unconstrained(poll_fn(|cx| {
-        let mut leaving = DEPARTURES.with_borrow_mut(|departures| {
+        let (mut requests, mut answers) = DEPARTURES.with_borrow_mut(|departures| {
             if !departures.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
                 departures.driver = Some(cx.waker().clone());
             }
-            std::mem::take(&mut departures.waiting)
+            (std::mem::take(&mut departures.requests), std::mem::take(&mut departures.answers))
         });
-        leaving.drain(..).for_each(|wire| wire.depart());
+        requests.drain(..).chain(answers.drain(..)).for_each(|wire| wire.depart());
+        // Their memory serves the next turn.
         DEPARTURES.with_borrow_mut(|departures| {
-            if departures.waiting.is_empty() {
-                departures.waiting = leaving;
+            if departures.requests.is_empty() && departures.answers.is_empty() {
+                (departures.requests, departures.answers) = (requests, answers);
             }
         });
         Poll::<()>::Pending
@@ -61,7 +65,7 @@ struct Gone;
 impl Drop for Gone {
     fn drop(&mut self) {
         let left = DEPARTURES.take();
-        left.waiting.into_iter().for_each(|wire| wire.depart());
+        left.requests.into_iter().chain(left.answers).for_each(|wire| wire.depart());
     }
 }
 

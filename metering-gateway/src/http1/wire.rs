@@ -57,6 +57,7 @@ pub struct Inbound {
 pub(super) struct Inner {
     /// Absent once another protocol has it.
     io: Option<PatientStream<Transport>>,
+    is_callers: bool,
     pub(super) read: BytesMut,
     pub(super) eof: bool,
     in_a_row: u8,
@@ -79,11 +80,13 @@ pub(super) struct Inner {
 }
 
 impl Wire {
-    /// A connection of which `read` was read before. A write waits for its reader at most for `patience`.
+    /// A connection of which `read` was read before. One to a caller has a `patience`: so long a write waits for its reader at most.
     pub fn new(io: Transport, read: BytesMut, patience: Option<Duration>) -> Rc<Self> {
+        let is_callers = patience.is_some();
         let inbound = Inbound { decoder: Decoder::Ended, has_reader: false, expects_continue: false, waits: None };
         Rc::new(Self(RefCell::new(Inner {
             io: Some(PatientStream::new(io, patience)),
+            is_callers,
             read,
             eof: false,
             in_a_row: 0,
@@ -173,7 +176,7 @@ impl Wire {
         if !is_short || inner.left_behind || !matches!(inner.io.as_ref().map(PatientStream::get_ref), Some(Transport::Tcp(_))) {
             return false;
         }
-        if !inner.departing && !departures::join(self) {
+        if !inner.departing && !departures::join(self, inner.is_callers) {
             return false;
         }
         inner.departing = true;
