@@ -135,7 +135,12 @@ impl PeriodFacts {
     }
 
     fn unit(&self, meter: MeterId) -> Option<String> {
-        self.meters.iter().find(|known| known.id == meter).map(|meter| meter.unit.clone())
+        self.meter(meter).map(|meter| meter.unit.clone())
+    }
+
+    /// A meter.
+    pub fn meter(&self, meter: MeterId) -> Option<&Meter> {
+        self.meters.iter().find(|known| known.id == meter)
     }
 
     /// The sum of lines.

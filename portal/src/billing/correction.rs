@@ -59,6 +59,8 @@ pub struct Effect {
     pub after: Money,
     /// What becomes of it.
     pub outcome: Outcome,
+    /// Whether the use of the running period's quota moves, too.
+    pub moves_quota: bool,
     /// The lines of the credit note, or those that will stand on an invoice; none for an open period, which is rated as a whole.
     pub lines: Vec<LateCharge>,
 }
@@ -113,17 +115,11 @@ pub async fn correct(tx: &mut Tx, actor: &Actor, input: &CorrectUsage, now: Time
         cost_before: effect.before,
         cost_after: effect.after,
         credit_note,
-        moves_quota: effect.outcome == Outcome::OpenPeriod && effect.period.contains(now) && adds_up(tx, input.meter).await?,
+        moves_quota: effect.moves_quota,
     };
     corrections::keep(tx, actor, &new, now).await?;
     let made = corrections::by_key(tx, actor, input.tenant, &new.idempotency_key).await?;
     made.ok_or_else(|| Error::internal(anyhow::anyhow!("the correction {} was made and is not there", new.id)))
-}
-
-/// Whether the meter's units add up, as those of a quota do.
-async fn adds_up(tx: &mut Tx, meter: MeterId) -> Result<bool> {
-    let meters = catalog::meter::meters(tx).await?;
-    Ok(meters.iter().any(|known| known.id == meter && matches!(known.aggregation, Aggregation::Count | Aggregation::Sum)))
 }
 
 fn same(made: Correction, input: &CorrectUsage) -> Result<Correction> {
@@ -145,13 +141,10 @@ async fn effect(tx: &mut Tx, actor: &Actor, subscription: &BilledSubscription, i
     if late_store::is_void(tx, input.tenant, input.subscription, input.period_start).await? {
         return Err(Error::conflict("The invoice of this period was taken back: nothing is billed of it, and nothing can be corrected."));
     }
-    let meters = catalog::meter::meters(tx).await?;
-    if !meters.iter().any(|meter| meter.id == input.meter) {
-        return Err(Error::invalid("meter", "Choose a meter."));
-    }
     let period = subscription.served(whole);
     let change = Change { meter: input.meter, plan_version: subscription.plan_version, units: input.units };
     let facts = PeriodFacts::load(tx, actor, subscription, period).await?;
+    let meter = facts.meter(input.meter).ok_or_else(|| Error::invalid("meter", "Choose a meter."))?;
     let units_before: Decimal = facts
         .units
         .iter()
@@ -168,7 +161,10 @@ async fn effect(tx: &mut Tx, actor: &Actor, subscription: &BilledSubscription, i
         let mut units = facts.units.clone();
         late::apply(&mut units, change);
         let after = facts.total(&facts.rate(&units, proration)?)?;
-        return Ok(Effect { period, units_before, units_after, before, after, outcome: Outcome::OpenPeriod, lines: Vec::new() });
+        // Units of a quota add up.
+        let moves_quota = period.contains(now) && matches!(meter.aggregation, Aggregation::Count | Aggregation::Sum);
+        let (outcome, lines) = (Outcome::OpenPeriod, Vec::new());
+        return Ok(Effect { period, units_before, units_after, before, after, outcome, moves_quota, lines });
     }
     let owed = late::owed(tx, actor, subscription, input.period_start, Some(change)).await?;
     let outcome = match owed.total()?.amount() {
@@ -177,7 +173,7 @@ async fn effect(tx: &mut Tx, actor: &Actor, subscription: &BilledSubscription, i
         _ if subscription.next_to_close().is_none() => Outcome::FinalInvoice,
         _ => Outcome::NextInvoice,
     };
-    Ok(Effect { period, units_before, units_after, before, after: owed.cost, outcome, lines: owed.charges })
+    Ok(Effect { period, units_before, units_after, before, after: owed.cost, outcome, moves_quota: false, lines: owed.charges })
 }
 
 fn check_texts(input: &CorrectUsage) -> Result<()> {

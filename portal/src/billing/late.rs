@@ -95,8 +95,10 @@ async fn owed_by(
     let period = Period { from: period_start, ..subscription.served(whole) };
     let facts = PeriodFacts::load_for(tx, actor, subscription, period, change.map(|change| change.plan_version)).await?;
     let mut units = facts.units.clone();
+    let mut corrected = store::corrected_since_billed(tx, subscription.tenant, subscription.id, period_start).await?;
     if let Some(change) = change {
         apply(&mut units, change);
+        apply(&mut corrected, change);
     }
     let billed: BTreeMap<RateCardId, Quantity> =
         billed.iter().filter(|card| card.period_from == period_start).map(|card| (card.card, Quantity::new(card.units))).collect();
@@ -113,8 +115,8 @@ async fn owed_by(
         if already_billed.is_none() && quantity.is_zero() {
             continue;
         }
-        let is_less = already_billed.is_some_and(|billed| billed > quantity);
-        let what = if is_less { "correction of" } else { "late usage of" };
+        let more = quantity.units() - already_billed.unwrap_or(Quantity::ZERO).units();
+        let what = words(more, priced.quantity(&corrected).units());
         let description = format!("{} ({what} {} to {})", priced.name(), dates.0, dates.1);
         let input = RateCardInput {
             description: &description,
@@ -130,6 +132,17 @@ async fn owed_by(
     }
     let cost = facts.total(&facts.rate(&units, proration)?)?;
     Ok(Owed { cost, charges })
+}
+
+/// What a line is about that bills `more` units than are billed already, `corrected` of them by corrections: the rest came late.
+fn words(more: Decimal, corrected: Decimal) -> &'static str {
+    if more <= corrected {
+        "correction of"
+    } else if corrected.is_zero() {
+        "late usage of"
+    } else {
+        "late usage and correction of"
+    }
 }
 
 pub(super) fn apply(units: &mut Vec<PeriodUnits>, change: Change) {

@@ -1,9 +1,9 @@
 //! The SQL of what closed periods owe.
 
 use calendar::Timestamp;
-use ids::{InvoiceId, MeterId, SubscriptionId, TenantId};
+use ids::{InvoiceId, MeterId, PlanVersionId, SubscriptionId, TenantId};
 
-use crate::{db::Tx, error::Result};
+use crate::{db::Tx, error::Result, usage::query::PeriodUnits};
 
 /// How many subscriptions one look takes.
 const PAGE: i64 = 500;
@@ -28,6 +28,38 @@ pub(super) async fn closed_periods_with_use(
     )
     .fetch_all(&mut **tx)
     .await?)
+}
+
+/// What corrections since a period's last line of the same meter and plan version add to it: they are not billed yet. Those of the period while it was open
+/// were rated with it.
+pub(super) async fn corrected_since_billed(
+    tx: &mut Tx,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    period_start: Timestamp,
+) -> Result<Vec<PeriodUnits>> {
+    let rows = sqlx::query!(
+        r#"SELECT c.meter_id, c.plan_version_id, sum(c.units) AS "units!" FROM usage_corrections c
+           WHERE c.namespace_id = $1 AND c.subscription_id = $2 AND c.period_start = $3 AND c.outcome <> 'open_period'
+             AND NOT EXISTS (SELECT FROM invoices i
+                             JOIN invoice_lines l ON l.tenant_id = i.tenant_id AND l.invoice_id = i.id
+                             JOIN rate_cards r ON r.id = l.rate_card_id
+                             WHERE i.tenant_id = $1 AND i.subscription_id = $2 AND i.state NOT IN ('draft', 'void')
+                               AND (i.finalized_at > c.created_at OR i.id = c.credit_note_id)
+                               AND coalesce(l.service_from, i.period_from) = $3 AND r.meter_id = c.meter_id AND r.plan_version_id = c.plan_version_id)
+           GROUP BY c.meter_id, c.plan_version_id ORDER BY c.meter_id, c.plan_version_id"#,
+        tenant.uuid(),
+        subscription.uuid(),
+        period_start,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let units = rows.into_iter().map(|row| PeriodUnits {
+        meter: MeterId::from_uuid(row.meter_id),
+        plan_version: PlanVersionId::from_uuid(row.plan_version_id),
+        units: row.units,
+    });
+    Ok(units.collect())
 }
 
 /// The meters of distinct values of which rows of a period were dropped: what they come to cannot be counted any more.

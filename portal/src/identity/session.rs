@@ -22,8 +22,11 @@ const TOUCH_INTERVAL_SECONDS: i64 = 300;
 pub struct Flash {
     /// `success`, `info`, `warning` or `error`.
     pub kind: String,
-    /// A whole sentence.
+    /// Whole sentences.
     pub text: String,
+    /// What was made: its name and its page.
+    #[serde(default)]
+    pub link: Option<(String, String)>,
 }
 
 /// A signed-in browser.

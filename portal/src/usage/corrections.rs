@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     audit,
+    catalog::meter::plural,
     db::Tx,
     error::Result,
     identity::{Actor, Permission},
@@ -98,6 +99,13 @@ pub struct Correction {
     pub credit_note: Option<InvoiceId>,
     /// When.
     pub created_at: Timestamp,
+}
+
+impl Correction {
+    /// The name of its units: "1 call", "-2 calls".
+    pub fn unit_name(&self) -> String {
+        if self.units.abs() == Decimal::ONE { self.unit.clone() } else { plural(&self.unit) }
+    }
 }
 
 /// A correction to be kept.

@@ -12,17 +12,26 @@ use ids::{SubscriptionId, TenantId};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use super::{belongs_on_form, call::UserCall, failure::Failure, form::Posted, form_status, no_error, shell::Shell};
+use super::{
+    belongs_on_form,
+    call::UserCall,
+    failure::Failure,
+    form::Posted,
+    form_status, no_error,
+    plan_text::{decimal, grouped},
+    shell::Shell,
+};
 use crate::{
     app::App,
     billing::{
         CorrectUsage, Effect,
         correction::{self, Correctable},
+        invoice,
     },
     error::{Error, Result},
-    identity::Permission,
+    identity::{Permission, session::Flash},
     random,
-    usage::corrections::{self, Correction},
+    usage::corrections::{self, Correction, Outcome},
 };
 
 /// How many corrections the page lists.
@@ -152,6 +161,30 @@ async fn refused(mut call: UserCall, of: (TenantId, SubscriptionId), form: Form,
     Ok((form_status(&page.error), Html(page.render()?)).into_response())
 }
 
+/// What was done, in sentences; the credit note's name may follow.
+fn told(made: &Correction) -> String {
+    let units = made.units.abs();
+    let were = if units == Decimal::ONE { "was" } else { "were" };
+    let way = if made.units.is_sign_negative() { "taken off" } else { "added" };
+    let currency = made.cost_after.currency();
+    let change = made.cost_after.amount() - made.cost_before.amount();
+    let cost = if change.is_zero() {
+        "the same".to_owned()
+    } else {
+        let how = if change.is_sign_negative() { "less" } else { "more" };
+        format!("{} {} {how}", grouped(&decimal(change.abs(), currency)), currency.code())
+    };
+    let what = match made.outcome {
+        Outcome::OpenPeriod if change.is_zero() => ".",
+        Outcome::OpenPeriod => ", on its own invoice.",
+        Outcome::NextInvoice => ", as a line on the next invoice.",
+        Outcome::FinalInvoice => ", on a final invoice that will follow.",
+        Outcome::CreditNote => ". A credit note was issued:",
+        Outcome::NoCharge => ".",
+    };
+    format!("{} {} {were} {way}. The period costs {cost}{what}", grouped(&units.to_string()), made.unit_name())
+}
+
 async fn confirm(Path(of): Subject, Posted(mut call, form): Posted<UserCall, Form>) -> Result<Response, Failure> {
     let effect = match effect_of(&mut call, of, &form).await {
         Ok(effect) => effect,
@@ -167,8 +200,15 @@ async fn confirm(Path(of): Subject, Posted(mut call, form): Posted<UserCall, For
     match correction::correct(&mut call.tx, &call.actor, &input, call.now).await {
         Ok(made) => {
             let to = format!("/admin/tenants/{}/subscriptions/{}/corrections", of.0, of.1);
-            let text = format!("{} {} corrected. {}.", made.units, made.unit, made.outcome.label());
-            Ok(call.commit_and_go(&to, "success", text).await?.into_response())
+            let link = match made.credit_note {
+                Some(note) => {
+                    let (invoice, _) = invoice::get(&mut call.tx, &call.actor, of.0, note).await?;
+                    Some((invoice.display_number(), format!("/admin/tenants/{}/invoices/{note}", of.0)))
+                }
+                None => None,
+            };
+            let flash = Flash { kind: "success".to_owned(), text: told(&made), link };
+            Ok(call.commit_and_tell(&to, flash).await?.into_response())
         }
         Err(error) => refused(call, of, form, error).await,
     }

@@ -213,8 +213,12 @@ macro_rules! signed_in {
             }
 
             /// Ends the transaction, and goes to a page that shows a message: `success`, `info`, `warning` or `error`.
-            pub async fn commit_and_go(mut self, to: &str, kind: &str, text: impl Into<String>) -> Result<Redirect> {
-                let flash = Flash { kind: kind.to_owned(), text: text.into() };
+            pub async fn commit_and_go(self, to: &str, kind: &str, text: impl Into<String>) -> Result<Redirect> {
+                self.commit_and_tell(to, Flash { kind: kind.to_owned(), text: text.into(), link: None }).await
+            }
+
+            /// The same, with a message that may link to what was made.
+            pub async fn commit_and_tell(mut self, to: &str, flash: Flash) -> Result<Redirect> {
                 session::set_flash(&mut self.tx, &self.session, &flash).await?;
                 self.app.commit(self.tx).await?;
                 Ok(Redirect::to(to))

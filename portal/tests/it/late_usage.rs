@@ -247,6 +247,7 @@ async fn a_correction_of_a_closed_period_becomes_a_credit_note_or_a_line_on_the_
     assert_eq!(close_all(&portal, "2026-05-01T01:00:00Z").await, 1);
     let all = invoices(&portal).await;
     assert_eq!(all[2].0.total.to_string(), "32.00 EUR", "the fee of April, and ten calls of March");
+    assert_eq!(lines(&all[2])[1].0, "Calls (correction of 2026-03-01 to 2026-03-31)");
     assert_equal(&portal).await;
     // A credit note is given back by hand, and never past due.
     let mut tx = portal.app.begin().await.expect("a transaction");
@@ -257,6 +258,38 @@ async fn a_correction_of_a_closed_period_becomes_a_credit_note_or_a_line_on_the_
     invoice::void(&mut tx, &Actor::system(), world.tenant, all[0].0.id, "a mistake", portal.now()).await.expect("it is past due");
     let refused = correction::preview(&mut tx, &Actor::system(), &input(&world, 5, "void"), portal.now()).await.expect_err("it is void");
     assert_eq!(refused.kind, Kind::Conflict);
+}
+
+/// A line says whether its units came late, were corrected, or both.
+#[sqlx::test(migrations = "../migrations")]
+async fn lines_of_earlier_periods_say_what_they_are(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = world(&portal).await;
+    ship(&portal, vec![march(&world, &portal, 120)]).await;
+    portal.clock.set(at("2026-03-21T00:00:00Z"));
+    correct(&portal, &input(&world, 10, "open")).await;
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    let month = async |now| {
+        assert_eq!(close_all(&portal, now).await, 1);
+        let all = invoices(&portal).await;
+        lines(all.last().expect("an invoice"))[1..].iter().map(|(text, amount)| format!("{text}: {amount}")).collect::<Vec<_>>()
+    };
+    let line = |what: &str, amount: &str| vec![format!("Calls ({what} 2026-03-01 to 2026-03-31): {amount}")];
+    ship(&portal, vec![march(&world, &portal, 20)]).await;
+    assert_eq!(month("2026-05-01T01:00:00Z").await, line("late usage of", "1.00"));
+    portal.clock.set(at("2026-05-02T00:00:00Z"));
+    let mut tx = portal.app.begin().await.expect("a transaction");
+    let preview = correction::preview(&mut tx, &Actor::system(), &input(&world, 40, "more"), portal.now()).await.expect("a preview");
+    assert_eq!(preview.lines[0].charge.line.description, "Calls (correction of 2026-03-01 to 2026-03-31)");
+    drop(tx);
+    correct(&portal, &input(&world, 40, "more")).await;
+    assert_eq!(month("2026-06-01T01:00:00Z").await, line("correction of", "2.00"));
+    ship(&portal, vec![march(&world, &portal, 60)]).await;
+    correct(&portal, &input(&world, 20, "again")).await;
+    assert_eq!(month("2026-07-01T01:00:00Z").await, line("late usage and correction of", "4.00"));
+    ship(&portal, vec![march(&world, &portal, 20)]).await;
+    assert_eq!(month("2026-08-01T01:00:00Z").await, line("late usage of", "1.00"));
+    assert_equal(&portal).await;
 }
 
 /// However usage of a period is split into what is in time and what is late, and corrected, all documents together bill what the whole costs.
@@ -489,6 +522,7 @@ async fn operators_preview_and_make_corrections_and_the_tenant_sees_them(pool: P
     fields.push(("previewed", &previewed));
     assert_eq!(browser.post(&confirm, &fields).await.location(), path);
     let history = browser.get(&path).await.expect_status(200).body;
+    assert!(history.contains("50 calls were taken off. The period costs 5.00 EUR less, on its own invoice."), "{history}");
     assert!(history.contains("Counted twice") && history.contains("olga"), "{history}");
     let own = portal.browser(&ada).await.get(&format!("/subscriptions/{}", world.subscription)).await.expect_status(200).body;
     assert!(own.contains("Counted twice") && own.contains("mail of 3 March") && !own.contains("olga"), "{own}");
@@ -518,4 +552,20 @@ async fn operators_preview_and_make_corrections_and_the_tenant_sees_them(pool: P
         .await
         .expect("it");
     assert_eq!(logged, 2);
+    // Of a closed period, the message leads to the credit note.
+    assert_eq!(close_all(&portal, "2026-04-01T01:00:00Z").await, 1);
+    let mut browser = portal.browser(&operator).await;
+    let key = browser.get(&path).await.expect_status(200).field("idempotency_key").expect("a key");
+    (fields[2], fields[5]) = (("units", "-1"), ("idempotency_key", key.as_str()));
+    fields.pop();
+    let previewed = browser.post(&path, &fields).await.expect_status(200).field("previewed").expect("what was previewed");
+    fields.push(("previewed", &previewed));
+    assert_eq!(browser.post(&confirm, &fields).await.location(), path);
+    let told = browser.get(&path).await.expect_status(200).body;
+    let note = invoices(&portal).await.pop().expect("the credit note").0;
+    let sentence = format!(
+        "1 call was taken off. The period costs 0.10 EUR less. A credit note was issued: <a href=\"/admin/tenants/{}/invoices/{}\">CRN-000002</a>",
+        world.tenant, note.id
+    );
+    assert!(told.contains(&sentence), "{told}");
 }
