@@ -31,10 +31,12 @@ pub(super) async fn make(tx: &mut Tx, table: &'static str, from: Date, to: Date)
         return Ok(false);
     }
     let (from, to) = (format!("'{from} 00:00:00+00'"), format!("'{to} 00:00:00+00'"));
-    // Attaching looks through the default partition once; a matching CHECK spares it a second look at the new one.
+    // Only so may rows be deleted: those that move. Attaching looks through the default partition once; a matching CHECK spares it a second look at the new one.
     let sql = format!(
         "CREATE TABLE {name} (LIKE {table} INCLUDING ALL, CHECK (minute >= {from} AND minute < {to}));
+         SET LOCAL tollkeeper.moves_rows = 'on';
          WITH moved AS (DELETE FROM {table}_default WHERE minute >= {from} AND minute < {to} RETURNING *) INSERT INTO {name} SELECT * FROM moved;
+         SET LOCAL tollkeeper.moves_rows = 'off';
          ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to});"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await?;

@@ -50,6 +50,41 @@ async fn usage_without_a_partition_is_kept_and_moves_when_its_month_is_made(pool
     assert_eq!(months, 7 + 4);
 }
 
+/// What was accepted stays as it is, in whichever partition: nobody changes or deletes a row, by a slip of the hand either.
+#[sqlx::test(migrations = "../migrations")]
+async fn accepted_rows_are_never_changed(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = World::new(&portal, 100).await;
+    let gateway = gateway(&portal, "one", None).await;
+    let mut nobodys = world.row(&portal, 1, 200);
+    nobodys.key.route = ids::RouteId::new();
+    let mut rows = vec![world.row(&portal, 1, 200), nobodys];
+    rows.sort_by(|one, two| one.key.cmp(&two.key));
+    assert_eq!(gateway.post(&portal, "/control/v1/usage", &batch(gateway.journal, 0, 0, 0, rows)).await.0, 200);
+    let refused = async |sql: &'static str| {
+        let refused = sqlx::query(sql).execute(&portal.app.pool).await.expect_err(sql).to_string();
+        assert!(refused.contains("is appended to and never changed"), "{sql}: {refused}");
+    };
+    for partition in ["usage_rows_default", "usage_rows_2026_03"] {
+        assert_eq!(partition_of_row(&portal.app.pool).await, partition);
+        for sql in ["UPDATE usage_rows SET count = 2", "DELETE FROM usage_rows", "TRUNCATE usage_rows"] {
+            refused(sql).await;
+        }
+        let mut tx = portal.app.begin().await.unwrap();
+        partitions::make_ahead(&mut tx, portal.now()).await.unwrap();
+        // When they have moved, nothing may be deleted any more.
+        sqlx::query("DELETE FROM usage_rows").execute(&mut *tx).await.expect_err("the transaction that moved rows");
+        tx.rollback().await.unwrap();
+        let mut tx = portal.app.begin().await.unwrap();
+        partitions::make_ahead(&mut tx, portal.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    refused("DELETE FROM usage_rows_2026_03").await;
+    for sql in ["UPDATE usage_unattributed SET reason = 'none'", "DELETE FROM usage_unattributed", "TRUNCATE usage_unattributed"] {
+        refused(sql).await;
+    }
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn months_are_dropped_by_retention_while_sums_and_open_periods_stay(pool: PgPool) {
     let portal = Portal::with_settings(pool, &[("PORTAL_USAGE_ROWS_MONTHS", "2")]);
