@@ -5,7 +5,7 @@ use ids::{DifferenceId, GatewayId, InvoiceId, JournalId, MeterId, NamespaceId, S
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// What does not agree with what.
+/// What does not agree with what. In JSON the names are those of the metric `portal_reconciliation_differences`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DifferenceKind {
@@ -33,6 +33,8 @@ pub enum DifferenceKind {
     RollupLevels,
     /// A quota's ledger holds other use than was rolled up.
     LedgerUsed,
+    /// What the ledger takes for proven of a lease is not what was accepted of its journal.
+    LeaseProven,
     /// An invoice is not the sum of its lines.
     InvoiceSum,
     /// An invoice bills other units than were rolled up in time for it.

@@ -6,9 +6,9 @@ use rust_decimal::Decimal;
 
 use crate::error::{Error, Result};
 
-/// What does not agree with what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
+/// What does not agree with what. REST shows it as [`portal_api::DifferenceKind`], which is the contract with clients and stays as it is when comparisons
+/// change; `api::reconciliation` converts, and knows every kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A gateway's receipt numbers are not its finished, open and broken calls.
     Receipts,
@@ -34,6 +34,8 @@ pub enum Kind {
     RollupLevels,
     /// A quota's ledger holds other use than was rolled up.
     LedgerUsed,
+    /// What the ledger takes for proven of a lease is not what was accepted of its journal.
+    LeaseProven,
     /// An invoice is not the sum of its lines.
     InvoiceSum,
     /// An invoice bills other units than were rolled up in time for it.
@@ -44,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the chain from the call to the invoice.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Receipts,
         Self::Recorded,
         Self::SegmentMissing,
@@ -57,6 +59,7 @@ impl Kind {
         Self::RollupDiffers,
         Self::RollupLevels,
         Self::LedgerUsed,
+        Self::LeaseProven,
         Self::InvoiceSum,
         Self::InvoiceUnits,
         Self::InvoiceRate,
@@ -77,6 +80,7 @@ impl Kind {
             Self::RollupDiffers => "rollup_differs",
             Self::RollupLevels => "rollup_levels",
             Self::LedgerUsed => "ledger_used",
+            Self::LeaseProven => "lease_proven",
             Self::InvoiceSum => "invoice_sum",
             Self::InvoiceUnits => "invoice_units",
             Self::InvoiceRate => "invoice_rate",
@@ -98,6 +102,7 @@ impl Kind {
             Self::RollupDiffers => "Rollup differs",
             Self::RollupLevels => "Largest or last value differs",
             Self::LedgerUsed => "Quota ledger differs",
+            Self::LeaseProven => "Proof of a lease differs",
             Self::InvoiceSum => "Invoice does not add up",
             Self::InvoiceUnits => "Invoiced units differ",
             Self::InvoiceRate => "Invoiced amount differs",
@@ -176,7 +181,6 @@ mod tests {
     fn names_are_read_back() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(kind.as_str()).ok(), Some(kind));
-            assert_eq!(serde_json::to_value(kind).ok(), Some(kind.as_str().into()));
         }
         assert_eq!(ranges_text(&[(1, 4), (7, 7)]), "1 to 4, 7");
     }

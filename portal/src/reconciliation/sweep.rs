@@ -152,7 +152,7 @@ async fn step(tx: &mut Tx, cursor: &Cursor, now: Timestamp) -> Result<Option<Cur
             let Some((namespace, subscription)) = usage_store::next_subscription(tx, *after).await? else { return Ok(None) };
             let (scope, findings) = compare_invoices::compare(tx, &Actor::system(), (namespace, subscription)).await?;
             settle(tx, &scope, &findings, now).await?;
-            let (scope, findings) = compare_ledger::compare(tx, (namespace, subscription)).await?;
+            let (scope, findings) = compare_ledger::compare(tx, (namespace, subscription), now).await?;
             settle(tx, &scope, &findings, now).await?;
             let from = partitions::rows_from(tx).await?.unwrap_or(BEGINNING);
             Ok(Some(Cursor::Sums { namespace: namespace.uuid(), subscription: subscription.uuid(), from }))

@@ -11,6 +11,7 @@ use ids::Uuid;
 use portal::{
     entitlements::{self, GrantUnits, WriteOff},
     identity::Actor,
+    reconciliation,
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -132,6 +133,47 @@ async fn a_restart_is_settled_when_the_journal_has_arrived(pool: PgPool) {
     (after.finished, other.finished) = (2, 4);
     after.exchange(&portal, slot(&world), 0).await;
     assert!(other.exchange(&portal, slot(&world), 1).await.used_up());
+}
+
+/// What the ledger takes for proven of a lease, is what was accepted since its gateway started; the comparison names what is not.
+#[sqlx::test(migrations = "../migrations")]
+async fn proof_of_leases_that_is_not_what_was_accepted_is_named(pool: PgPool) {
+    let portal = Portal::new(pool);
+    let world = World::new(&portal, 100).await;
+    let one = gateway(&portal, "one", None).await;
+    let compare = async || {
+        portal.clock.advance(Duration::from_secs(10));
+        assert!(reconciliation::compare(&portal.app, &Actor::system(), portal.now()).await.unwrap().finished);
+        let mut tx = portal.app.begin().await.unwrap();
+        reconciliation::differences(&mut tx, &Actor::system(), false, 10, 0).await.unwrap()
+    };
+    let ship = async |seq: u64, run: u64, before: bool, units: u64| {
+        let mut sent = batch(one.journal, 0, seq, seq * 10, vec![world.row(&portal, units, 200)]);
+        sent.run = Some(SegmentRun { number: run, before });
+        assert_eq!(one.post(&portal, USAGE, &sent).await.0, 200);
+    };
+    let mut before = Declarer::starts(&one, 1, vec![(0, 0)]);
+    before.exchange(&portal, slot(&world), 20).await;
+    ship(0, 1, false, 4).await;
+    assert_eq!(compare().await, []);
+    let mut after = Declarer::starts(&one, 5, vec![(0, 2)]);
+    // Usage proves the new run's lease before its gateway has spoken of it, and the old run's after that.
+    ship(2, 5, false, 3).await;
+    assert_eq!(compare().await, []);
+    after.exchange(&portal, slot(&world), 5).await;
+    ship(1, 5, true, 2).await;
+    assert_eq!(compare().await, []);
+    for (fault, proven) in [("proven - 1", 2), ("proven + 3", 5)] {
+        let sql = format!("UPDATE quota_leases SET proven = {fault}");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&portal.app.pool).await.unwrap();
+        let found = compare().await;
+        let seen: Vec<_> = found.iter().map(|it| (it.kind, it.expected, it.found)).collect();
+        assert_eq!(seen, [(reconciliation::Kind::LeaseProven, 3.into(), proven.into())]);
+        assert_eq!((found[0].place.subscription, found[0].place.journal), (Some(world.subscription), Some(one.journal)));
+        assert!(found[0].detail.contains(&format!("takes {proven} units of the lease of journal {}", one.journal)), "{}", found[0].detail);
+    }
+    sqlx::query("UPDATE quota_leases SET proven = 3").execute(&portal.app.pool).await.unwrap();
+    assert_eq!(compare().await, []);
 }
 
 #[sqlx::test(migrations = "../migrations")]

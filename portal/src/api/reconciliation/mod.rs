@@ -15,6 +15,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get::get_reconciliation)).routes(routes!(of_subscription::get_reconciliation_of_subscription))
 }
 
+/// The one conversion of kinds; it does not compile while one of them is missing.
 const fn shown_kind(kind: Kind) -> DifferenceKind {
     match kind {
         Kind::Receipts => DifferenceKind::Receipts,
@@ -29,6 +30,7 @@ const fn shown_kind(kind: Kind) -> DifferenceKind {
         Kind::RollupDiffers => DifferenceKind::RollupDiffers,
         Kind::RollupLevels => DifferenceKind::RollupLevels,
         Kind::LedgerUsed => DifferenceKind::LedgerUsed,
+        Kind::LeaseProven => DifferenceKind::LeaseProven,
         Kind::InvoiceSum => DifferenceKind::InvoiceSum,
         Kind::InvoiceUnits => DifferenceKind::InvoiceUnits,
         Kind::InvoiceRate => DifferenceKind::InvoiceRate,
@@ -85,5 +87,17 @@ fn shown_meter(meter: MeterAccount) -> portal_api::MeterAccount {
         billable: meter.billable.to_string(),
         corrected: meter.corrected.to_string(),
         invoiced: meter.invoiced.map(|units| units.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_one_name_in_json_in_metrics_and_in_postgres() {
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(shown_kind(kind)).ok(), Some(kind.as_str().into()));
+        }
     }
 }
