@@ -110,7 +110,7 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
     let source = body.source().clone();
     let pulse = exchange.pulse();
     exchange.sent();
-    let sending = upstream::send(&grant.group, &grant.upstream, &head, body, grant.patience, &pulse);
+    let sending = upstream::send(&grant.group, &grant.upstream, &head, body, grant.patience, grant.key.namespace, &pulse);
     let sent = exchange.unless_ended(deadline, sending).await;
     exchange.went(source.way());
     let sent = match sent {

@@ -1,7 +1,7 @@
 //! One address of an upstream, as one core uses it: its connections, those who wait for one, and how it does.
 //!
 //! A call takes what is free, or else makes a connection if one more may be made, or else waits in line. Whoever is first in line takes what becomes
-//! free; nobody overtakes.
+//! free; nobody overtakes another of its namespace, and namespaces take turns.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,6 +15,7 @@ use std::{
 };
 
 use gateway_control::options::UpstreamProtocol;
+use ids::NamespaceId;
 use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
@@ -132,11 +133,11 @@ impl Address {
         self.line.len()
     }
 
-    /// What carries an exchange: something free, something new, or what becomes free within `patience`.
+    /// What carries an exchange of a namespace: something free, something new, or what becomes free within `patience`.
     ///
     /// # Errors
     /// When nothing does.
-    pub async fn acquire(self: &Rc<Self>, patience: Duration, http1_only: bool) -> Result<Carrier, UpstreamError> {
+    pub async fn acquire(self: &Rc<Self>, of: NamespaceId, patience: Duration, http1_only: bool) -> Result<Carrier, UpstreamError> {
         if self.line.is_empty() {
             if let Some(carrier) = self.take(http1_only) {
                 return Ok(carrier);
@@ -148,7 +149,7 @@ impl Address {
             }
         }
         let started = tokio::time::Instant::now();
-        let turn = match timeout(patience, self.wait(http1_only)).await {
+        let turn = match timeout(patience, self.wait(of, http1_only)).await {
             Ok(turn) => turn?,
             Err(_) if self.limits.permits.available_permits() == 0 => return Err(UpstreamError::Overloaded),
             Err(_) => return Err(UpstreamError::ConnectTimeout(patience)),
@@ -160,8 +161,8 @@ impl Address {
     }
 
     /// Waits in line. Only who needs a connection that may not be made takes one of the places that are bounded.
-    async fn wait(&self, http1_only: bool) -> Result<Turn, UpstreamError> {
-        let spot = self.line.join();
+    async fn wait(&self, of: NamespaceId, http1_only: bool) -> Result<Turn, UpstreamError> {
+        let spot = self.line.join(of);
         // One more in line may be one too many for the connections that are being made.
         self.line.wake_first();
         let mut place = None;
@@ -170,7 +171,7 @@ impl Address {
             let is_first = spot.is_first(cx);
             let is_full = self.limits.permits.available_permits() == 0;
             if is_full && place.is_none() && (http1_only || !self.shares_what_is_being_made()) {
-                place = Some(self.recipe.limits.enter(&self.limits, self.open.get() == 0).ok_or(UpstreamError::Overloaded)?);
+                place = Some(self.recipe.limits.enter(&self.limits, of, self.open.get() == 0).ok_or(UpstreamError::Overloaded)?);
             }
             if !is_first {
                 return Poll::Pending;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{Method, Response, StatusCode};
+use ids::NamespaceId;
 
 use super::{
     RequestBody, UpstreamBody, UpstreamError,
@@ -54,6 +55,8 @@ struct Sending<'a> {
     upstream: &'a Upstream,
     head: &'a Outgoing<'a>,
     patience: Patience,
+    /// Whose call it is.
+    namespace: NamespaceId,
     /// Has the exchange woken.
     pulse: &'a Pulse,
     source: Rc<Source>,
@@ -76,6 +79,7 @@ pub async fn send(
     head: &Outgoing<'_>,
     body: RequestBody,
     patience: Patience,
+    namespace: NamespaceId,
     pulse: &Pulse,
 ) -> Result<(Response<UpstreamBody>, Connection), UpstreamError> {
     let switches = head.switches;
@@ -84,6 +88,7 @@ pub async fn send(
         upstream,
         head,
         patience,
+        namespace,
         pulse,
         source: body.source().clone(),
         switches,
@@ -139,7 +144,7 @@ impl Sending<'_> {
             };
             let busy = Busy::new(address);
             let address = busy.address();
-            match address.acquire(self.patience.connect, self.switches).await {
+            match address.acquire(self.namespace, self.patience.connect, self.switches).await {
                 Ok(carrier) => return Ok((busy, carrier)),
                 Err(error) => {
                     if error.is_failure_of_address() {

@@ -13,7 +13,8 @@ pub struct UpstreamConfig {
     /// The most connections to one address of a service at once, over all cores.
     #[arg(id = "upstream-max-connections", long, env = "GATEWAY_UPSTREAM_MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: u32,
-    /// The most calls of a service that may wait for a connection, over all cores. More are answered 503.
+    /// The most calls of a service that may wait for a connection, over all cores. More are answered 503, but for a few of namespaces that have few waiting:
+    /// no other can take all places before them.
     #[arg(id = "upstream-max-waiting", long, env = "GATEWAY_UPSTREAM_MAX_WAITING", default_value_t = 1024)]
     pub max_waiting: u32,
     /// The most retries of one call.

@@ -8,9 +8,12 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::harness::{
-    SOON, Stage, eventually,
-    member::{AT_ONCE, Manner, Member},
+use crate::{
+    harness::{
+        SOON, Stage, eventually,
+        member::{AT_ONCE, Manner, Member},
+    },
+    hostile::namespaces::settle,
 };
 
 async fn stage(member: &Member, options: ServiceOptions, adjust: impl FnOnce(&mut Config)) -> Stage {
@@ -96,6 +99,36 @@ async fn who_finds_no_place_in_line_is_told_so_and_who_leaves_makes_room() {
     member.seen.held.add_permits(10);
     assert_eq!(status(first).await, StatusCode::OK);
     assert_eq!(status(waits).await, StatusCode::OK);
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_fills_the_line_leaves_the_others_a_place_and_their_turn() {
+    let member = Member::start(Manner::Hold).await;
+    let stage = stage(&member, bounds(1, 16), |config| config.cores = Some(1)).await;
+    let neighbour = settle(&stage.portal, &stage.world);
+    let under_way = call(&stage, "first");
+    eventually("the first is under way", async || (member.seen.calls() == 1).then_some(())).await;
+    let loud: Vec<_> = (0..40).map(|number| call(&stage, &format!("loud{number}"))).collect();
+    let refused = async || loud.iter().filter(|call| call.is_finished()).count();
+    eventually("the line is full", async || (refused().await == 24).then_some(())).await;
+    let quiet = eventually("the neighbour is let in", async || {
+        let request = stage.client.get(stage.gateway.url("/weather/v1/any/quiet")).header("x-api-key", &neighbour);
+        let mut quiet = tokio::spawn(request.send());
+        // Its key may be news to the gateway; who is refused is answered at once.
+        tokio::time::timeout(Duration::from_millis(500), &mut quiet).await.is_err().then_some(quiet)
+    })
+    .await;
+    member.seen.held.add_permits(100);
+    assert_eq!(status(quiet).await, StatusCode::OK);
+    assert_eq!(status(under_way).await, StatusCode::OK);
+    let mut served = 0;
+    for call in loud {
+        served += usize::from(status(call).await == StatusCode::OK);
+    }
+    assert_eq!(served, 16, "those who had a place were served as well");
+    let place = member.seen.targets().iter().position(|target| target.ends_with("/quiet")).expect("it came");
+    assert!(place <= 3, "the neighbour was served after {place} others, though one of its calls waited");
     stage.gateway.stop().await;
 }
 

@@ -5,7 +5,7 @@ mod frames;
 mod heads;
 mod http2;
 mod keys;
-mod namespaces;
+pub mod namespaces;
 mod paths;
 mod slow;
 mod smuggling;
