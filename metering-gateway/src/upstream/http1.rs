@@ -24,6 +24,9 @@ use crate::{
     pipeline::outgoing::Outgoing,
 };
 
+/// So many interim answers may come before the last one (RFC 9110, 15.2); an upstream that goes on would keep its core busy with them.
+const MAX_INTERIM: u8 = 100;
+
 /// A connection that carries one exchange at a time. Dropped, it is closed.
 #[derive(Debug)]
 pub struct Http1 {
@@ -97,7 +100,8 @@ impl Http1 {
     /// When there is none.
     pub async fn send(&mut self, head: &Outgoing<'_>, body: RequestBody) -> Result<Response<UpstreamBody>, Failure> {
         let writer = write::request(&self.wire, head, &body);
-        let mut sending = Sending { wire: &self.wire, writer: Some((writer, body)), broken: None, scanned: Scanned::default(), head };
+        let mut sending =
+            Sending { wire: &self.wire, writer: Some((writer, body)), broken: None, scanned: Scanned::default(), interim: 0, head };
         let AnswerHead { answer, lines, body, keep_alive } = poll_fn(|cx| sending.poll(cx)).await?;
         let unsent = sending.writer.take();
         let broken = sending.broken.is_some();
@@ -122,6 +126,8 @@ struct Sending<'a> {
     /// The upstream takes no more of the request. It may have answered before.
     broken: Option<Error>,
     scanned: Scanned,
+    /// Interim answers that have come.
+    interim: u8,
     head: &'a Outgoing<'a>,
 }
 
@@ -151,7 +157,8 @@ impl Sending<'_> {
                 Some(head) if !head.answer.status().is_informational() || head.answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Poll::Ready(Ok(head));
                 }
-                Some(_) => continue,
+                Some(_) if self.interim >= MAX_INTERIM => return Poll::Ready(Err(Error::Malformed("interim answers come without an end"))),
+                Some(_) => self.interim += 1,
                 None if eof => return Poll::Ready(Err(Error::Closed)),
                 None => ready!(self.wire.poll_more(cx))?,
             }
