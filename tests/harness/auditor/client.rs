@@ -40,6 +40,8 @@ pub struct Client {
     book: Book,
     protocol: Protocol,
     connection: Option<Connection>,
+    /// What it waits for.
+    waits_for: &'static str,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,7 @@ pub struct Call<'a> {
 impl Client {
     /// One without a connection yet.
     pub fn new(book: &Book, protocol: Protocol) -> Self {
-        Self { book: book.clone(), protocol, connection: None }
+        Self { book: book.clone(), protocol, connection: None, waits_for: "" }
     }
 
     /// One exchange, whatever comes of it, which the book knows, too.
@@ -95,6 +97,7 @@ impl Client {
             {
                 println!("auditor: an exchange with {authority} over {:?} is given up: {:?}", self.protocol, self.book.line(mark));
             }
+            self.book.broke(mark, format_args!("given up, waiting for {}", self.waits_for));
             self.connection = None;
             Fate::Broken
         });
@@ -107,10 +110,15 @@ impl Client {
         if self.connection.as_mut().is_some_and(Connection::is_closed) {
             self.connection = None;
         }
+        self.waits_for = "an answer on a connection that was open";
         if self.connection.is_none() {
+            self.waits_for = "a connection";
             self.connection = Connection::open(authority, self.protocol).await.ok();
         }
         let Some(connection) = &mut self.connection else { return Fate::NotSent };
+        if self.waits_for == "a connection" {
+            self.waits_for = "an answer on a new connection";
+        }
         let answered = match connection {
             Connection::Http1(sender, since) => {
                 if let Some(since) = since {
@@ -120,6 +128,9 @@ impl Client {
             }
             Connection::Http2(sender) => sender.send_request(request).await,
         };
+        if answered.is_ok() {
+            self.waits_for = "the end of an answer";
+        }
         let fate = match answered {
             Ok(response) => self.read(response, mark).await,
             Err(error) if error.is_canceled() => Fate::NotSent,
