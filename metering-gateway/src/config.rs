@@ -107,7 +107,7 @@ pub struct Config {
 #[derive(Debug, Clone, clap::Args)]
 pub struct JournalConfig {
     /// Bytes that a segment is preallocated with; a multiple of 4096.
-    #[arg(long, env = "GATEWAY_JOURNAL_SEGMENT_BYTES", default_value_t = 4 * 1024 * 1024)]
+    #[arg(long, env = "GATEWAY_JOURNAL_SEGMENT_BYTES", default_value_t = 8 * 1024 * 1024)]
     pub segment_size_bytes: u64,
     /// A segment is sealed and shipped when its first record is this old.
     #[arg(long, env = "GATEWAY_JOURNAL_MAX_AGE", default_value = "1s", value_parser = duration)]

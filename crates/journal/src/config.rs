@@ -37,7 +37,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             streams: 1,
-            segment_size_bytes: 4 * 1024 * 1024,
+            // A second of what one core may record at most, so that the batches of a busy second are one.
+            segment_size_bytes: 8 * 1024 * 1024,
             max_age: Duration::from_secs(1),
             disk_bound_bytes: 8 * 1024 * 1024 * 1024,
             flush_interval: Duration::from_millis(100),

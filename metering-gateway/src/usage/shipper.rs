@@ -17,7 +17,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use gateway_control::usage::{BatchAck, SegmentRun, UsageBatch};
+use gateway_control::{
+    status::SegmentReport,
+    usage::{BatchAck, SegmentRun, UsageBatch},
+};
 use ids::{JournalId, Uuid};
 use journal::{JournalError, PendingSegment};
 use reqwest::StatusCode;
@@ -30,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     fold::{Fold, SegmentFacts},
     lanes::{LOOK_AHEAD, Lanes, Place, Waiting},
-    told::Told,
+    told::{self, Told},
 };
 use crate::{
     portal::{Backoff, Portal, PortalError},
@@ -261,11 +264,11 @@ impl Shipper {
 
     /// Ships one segment.
     async fn ship(&self, segment: &PendingSegment) -> Result<(), Unshipped> {
-        let Some((batch, body)) = self.fold(segment).await? else { return Ok(()) };
+        let Some((told, body)) = self.fold(segment).await? else { return Ok(()) };
         let accepted_before = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.stream).copied();
         match self.portal.usage(body).await {
             Ok(ack) => {
-                self.told.note_acked(&batch);
+                self.told.note_acked(told);
                 self.acked(segment, ack, accepted_before)
             }
             Err(PortalError::Refused { status: StatusCode::CONFLICT, body }) => self.quarantine(segment, &body),
@@ -273,13 +276,14 @@ impl Shipper {
         }
     }
 
-    /// Reads and folds a segment and writes its batch, off the runtime. `None` if it is no longer there, or is damaged: what could be kept is offered in its place.
-    async fn fold(&self, segment: &PendingSegment) -> Result<Option<(UsageBatch, Bytes)>, Unshipped> {
+    /// Reads and folds a segment and writes its batch, off the runtime: the batch, and what is told of it once it is acked. `None` if the segment is no longer
+    /// there, or is damaged: what could be kept is offered in its place.
+    async fn fold(&self, segment: &PendingSegment) -> Result<Option<(SegmentReport, Bytes)>, Unshipped> {
         let (shared, portal, segment) = (self.shared.clone(), self.portal.clone(), *segment);
-        let fold = move || fold_segment(&shared, &segment).map(|batch| (portal.written(&batch), batch));
+        let fold = move || fold_segment(&shared, &segment).map(|batch| (told::report_acked(&batch), portal.written(&batch)));
         let folded = tokio::task::spawn_blocking(fold).await;
         match folded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-            Ok((body, batch)) => Ok(Some((batch, body))),
+            Ok(written) => Ok(Some(written)),
             Err(JournalError::NoSuchSegment { .. }) => Ok(None),
             Err(error @ JournalError::SegmentDamaged { .. }) => {
                 self.alerts.raise(error.to_string());

@@ -40,21 +40,12 @@ impl Told {
     }
 
     /// The portal answered that it took this batch.
-    pub fn note_acked(&self, batch: &UsageBatch) {
+    pub fn note_acked(&self, batch: SegmentReport) {
         let mut state = self.state();
         if state.acked.len() >= MAX_WAITING {
             state.acked.pop_front();
         }
-        state.acked.push_back(SegmentReport {
-            stream: batch.segment.stream,
-            seq: batch.segment.seq,
-            records: batch.records,
-            first_receipt: None,
-            next_receipt: batch.next_receipt,
-            acked: true,
-            finals: Some(batch.final_receipts.iter().map(|(first, last)| last - first + 1).sum()),
-            final_receipts: batch.final_receipts.iter().take(MAX_RANGES).copied().collect(),
-        });
+        state.acked.push_back(batch);
     }
 
     /// What the next status tells: acks first, then sealed segments that wait.
@@ -82,6 +73,20 @@ impl Told {
                 *below = (*below).max(segment.seq + 1);
             }
         }
+    }
+}
+
+/// What is told of a batch once it is acked.
+pub fn report_acked(batch: &UsageBatch) -> SegmentReport {
+    SegmentReport {
+        stream: batch.segment.stream,
+        seq: batch.segment.seq,
+        records: batch.records,
+        first_receipt: None,
+        next_receipt: batch.next_receipt,
+        acked: true,
+        finals: Some(batch.final_receipts.iter().map(|(first, last)| last - first + 1).sum()),
+        final_receipts: batch.final_receipts.iter().take(MAX_RANGES).copied().collect(),
     }
 }
 
