@@ -138,3 +138,34 @@ async fn of_several_credentials_none_can_be_slipped_past() {
     assert!(!heard.contains(live) && !heard.contains(other), "no credential of the gateway's reaches the upstream: {heard}");
     stage.gateway.stop().await;
 }
+
+#[tokio::test]
+async fn trailers_without_an_end_are_cut_off() {
+    let (mut stage, upstream) = stage(|_| vec![Act::Hang], |_| ()).await;
+    let bystander = Bystander::start(&stage);
+    let before = resident_bytes();
+    // One value that never ends, and fields that never end.
+    for piece in ["v".repeat(10_000), "x-flood: v\r\n".repeat(900)] {
+        let mut raw = Raw::connect(&stage).await;
+        let key = stage.world.live.reveal();
+        let head = format!("POST /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\ntransfer-encoding: chunked\r\n\r\n");
+        raw.send(head + "3\r\nabc\r\n0\r\nx-value: ").await;
+        let flood = async {
+            let mut sent = 0;
+            while sent < 64 << 20 && raw.send(&piece).await {
+                sent += piece.len();
+            }
+            sent
+        };
+        let sent = timeout(SOON, flood).await.expect("it is stopped");
+        assert!(sent < 32 << 20, "{sent} bytes of trailers were taken");
+        assert!(matches!(statuses(&raw.rest().await)[..], [400] | []));
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+    assert!(upstream.heard().iter().all(|text| !text.contains("x-flood") && !text.contains("vvvv")), "{:?}", upstream.heard());
+    let rows = hostile_rows(&mut stage, 2).await;
+    assert!(rows.iter().all(|row| row.key.status == 400 && row.incomplete == row.count), "{rows:?}");
+    bystander.done().await;
+    stage.gateway.stop().await;
+}

@@ -86,6 +86,38 @@ async fn streams_without_a_window_are_reset_and_their_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn streams_with_all_windows_open_on_a_connection_that_nobody_reads_end_with_it() {
+    let piece = "x".repeat(60_000);
+    let endless = move |_: &str| {
+        let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+        vec![send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"), Act::Repeat(chunk.into_bytes())]
+    };
+    // Only the writes that wait tell that nobody reads.
+    let patient = |config: &mut Config| (config.read_timeout, config.idle_timeout) = (Duration::from_secs(4), 10 * SOON);
+    let (mut stage, _upstream) = stage(endless, patient).await;
+    let bystander = Bystander::start(&stage);
+    let before = resident_bytes();
+    // Neither a stream nor the connection holds anything back by its window.
+    let mut raw = RawHttp2::connect(&stage, &[(INITIAL_WINDOW_SIZE, 0x7fff_ffff)]).await;
+    assert!(raw.send(&frame(WINDOW_UPDATE, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes())).await);
+    for n in 0..100_u32 {
+        assert!(raw.ask(2 * n + 1, "/weather/v1/any/x").await);
+    }
+    becomes(&stage, "open_calls", |open| open >= 100).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 96 << 20, "{grown} bytes for 100 streams that nobody reads");
+    // It never reads, and never closes.
+    becomes(&stage, "open_calls", |open| open <= 1).await;
+    becomes(&stage, "connections", |open| open <= 1).await;
+    drop(raw);
+    let rows = hostile_rows(&mut stage, 100).await;
+    assert!(rows.iter().all(|row| row.key.status == 200 && row.incomplete == row.count), "{rows:?}");
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_window_of_one_byte_at_a_time_gets_its_answer() {
     let (stage, _upstream) = calm_stage(|_| ()).await;
     let bystander = Bystander::start(&stage);

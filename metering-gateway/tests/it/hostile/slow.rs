@@ -216,3 +216,39 @@ async fn short_answers_that_are_read_late_are_all_there_in_their_order() {
     sending.await.expect("all requests were sent");
     stage.gateway.stop().await;
 }
+
+#[tokio::test]
+async fn tiny_frames_that_nobody_takes_pile_up_nowhere() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let (mut stage, _upstream) = stage(move |_| vec![send(switch), Act::Pause(SOON * 10)], |config| config.idle_timeout = SOON / 2).await;
+    let bystander = Bystander::start(&stage);
+    let key = stage.world.live.reveal().to_owned();
+    let mut raw = Raw::connect(&stage).await;
+    raw.send(format!(
+        "GET /weather/v1/any/x HTTP/1.1\r\nhost: g\r\nx-api-key: {key}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: \
+         13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ))
+    .await;
+    let mut head = vec![0; 4_096];
+    let read = timeout(SOON, raw.0.read(&mut head)).await.expect("an answer soon").expect("an answer");
+    assert_eq!(statuses(&String::from_utf8_lossy(&head[..read])), [101]);
+    let before = resident_bytes();
+    // Messages of one byte, and between them pings and pieces of none.
+    let frames = [&[0x81, 0x81, 1, 2, 3, 4, b'x'][..], &[0x89, 0x80, 1, 2, 3, 4], &[0x02, 0x80, 1, 2, 3, 4], &[0x80, 0x80, 1, 2, 3, 4]];
+    let frames = frames.concat().repeat(3_000);
+    let flood = async {
+        for _ in 0..3_000 {
+            assert!(raw.send(&frames).await, "it is open");
+        }
+    };
+    assert!(timeout(Duration::from_secs(3), flood).await.is_err(), "200 MiB were taken though the upstream reads nothing");
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+    bystander.goes_on().await;
+    // That its caller leaves cannot be seen behind what nobody takes; it ends because nothing moves.
+    drop(raw);
+    assert_eq!(hostile_rows(&mut stage, 1).await[0].incomplete, 1);
+    becomes(&stage, "open_calls", |open| open <= 1).await;
+    bystander.done().await;
+    stage.gateway.stop().await;
+}
