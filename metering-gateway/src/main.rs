@@ -5,11 +5,9 @@ use std::sync::Arc;
 use calendar::SystemClock;
 use metering_gateway::{Config, Listeners};
 
-// A call makes and frees some two dozen small objects on one thread, which this allocator does at about a third of the system's cost. It is linked in the place of
-// `malloc`, which Rust's own allocator calls: the crate's allocator for Rust names an alignment with each request, and for sizes that are no power of two the way
-// of those is several times as long once a page has been full.
-#[cfg(target_os = "linux")]
-use mimalloc as _;
+/// A call makes and frees some dozens of small objects on one thread, which this allocator does at about a third of the system's cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let config = Config::from_args();

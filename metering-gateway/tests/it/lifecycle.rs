@@ -101,14 +101,3 @@ async fn the_admin_port_tells_how_it_is() {
     assert!(metrics.contains("# TYPE tollkeeper_gateway_admitted_calls_total counter\n"));
     stage.gateway.stop().await;
 }
-
-/// Nothing else tells whether the linker took it: without it all works, and memory costs three times as much time.
-#[test]
-#[cfg(target_os = "linux")]
-fn the_allocator_stands_in_the_place_of_the_systems() {
-    let gateway = std::process::Command::new(env!("CARGO_BIN_EXE_metering-gateway")).arg("--version").env("MIMALLOC_VERBOSE", "1").output();
-    let output = gateway.expect("the binary starts");
-    assert!(output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("mimalloc: process init"), "{said}");
-}
