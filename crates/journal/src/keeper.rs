@@ -166,7 +166,7 @@ impl Journal {
         let length = (end + FOOTER_BYTES) as u64;
         file.file.set_len(length).at("cutting", &file.path)?;
         self.flush_dir(stream);
-        self.flush_file(stream, &file, &Dirty { file: &file.file, part: None }, end as u64);
+        self.flush_file(stream, &file, None);
         state.last_digest = footer.digest;
         state.next_seq = file.key.seq + 1;
         stream.head.set_state(state);
@@ -185,9 +185,8 @@ impl Journal {
         let appended = stream.appended.load(Ordering::Acquire);
         self.flush_dir(stream);
         for file in stream.open_files() {
-            let (from, end) = (file.flushed_end.load(Ordering::Relaxed), file.end.load(Ordering::Acquire));
-            let dirty = Dirty { file: &file.file, part: Some((&file.flush_map, from..end)) };
-            if from < end && !self.flush_file(stream, &file, &dirty, end) {
+            let from = file.flushed_end.load(Ordering::Relaxed);
+            if file.end.load(Ordering::Acquire) > from && !self.flush_file(stream, &file, Some(from)) {
                 stream.leave_segment.store(true, Ordering::Release);
             }
         }
@@ -198,12 +197,14 @@ impl Journal {
         }
     }
 
-    /// Flushes a segment's file up to `end`, unless a flush of it has failed before: the kernel may have dropped the pages and would say that all is well.
-    fn flush_file(&self, stream: &Stream, file: &OpenFile, dirty: &Dirty<'_>, end: u64) -> bool {
+    /// Flushes a segment's file, or what was appended to it `from` a place on, unless a flush of it has failed before: the kernel may have dropped the pages and
+    /// would say that all is well.
+    fn flush_file(&self, stream: &Stream, file: &OpenFile, from: Option<u64>) -> bool {
         if file.flush_failed.load(Ordering::Acquire) {
             return true;
         }
-        match (self.0.flush)(dirty) {
+        let end = file.end.load(Ordering::Acquire);
+        match (self.0.flush)(&Dirty { file: &file.file, part: from.map(|from| (&file.flush_map, from..end)) }) {
             Ok(()) => {
                 file.flushed_end.store(end, Ordering::Relaxed);
                 true
