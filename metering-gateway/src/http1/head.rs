@@ -262,7 +262,7 @@ impl Framing {
 }
 
 /// Whether a field of an answer says something about its connection only, which has been understood: nobody else needs to see it.
-fn is_understood(field: &httparse::Header<'_>) -> bool {
+pub(super) fn is_understood(field: &httparse::Header<'_>) -> bool {
     match field.name.len() {
         10 if field.name.eq_ignore_ascii_case("connection") => {
             field.value.eq_ignore_ascii_case(b"keep-alive") || field.value.eq_ignore_ascii_case(b"close")

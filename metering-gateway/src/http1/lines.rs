@@ -3,6 +3,8 @@
 
 use gateway_control::headers::{RATE_LIMIT, RATE_LIMIT_POLICY, REQUEST_ID};
 
+use super::head::is_understood;
+
 /// Fields for the caller, each with the end of its line.
 #[derive(Debug)]
 pub struct Lines {
@@ -67,20 +69,18 @@ impl Lines {
 fn fate(field: &httparse::Header<'_>, keeps_length: bool) -> Fate {
     let name = field.name;
     let is = |one: &str| name.eq_ignore_ascii_case(one);
+    if is_understood(field) {
+        return Fate::Stays;
+    }
     let stays = match name.len() {
         2 => is("te"),
         4 if is("date") => return Fate::IsDate,
         7 => is("upgrade"),
         9 => is(RATE_LIMIT),
-        10 if is("connection") => {
-            let says_nothing_else = field.value.eq_ignore_ascii_case(b"keep-alive") || field.value.eq_ignore_ascii_case(b"close");
-            return if says_nothing_else { Fate::Stays } else { Fate::NeedsMap };
-        }
-        10 => is("keep-alive"),
+        10 if is("connection") => return Fate::NeedsMap,
         12 => is(REQUEST_ID),
         14 => is("content-length") && !keeps_length,
         16 => is("proxy-connection") || is(RATE_LIMIT_POLICY),
-        17 => is("transfer-encoding"),
         18 => is("proxy-authenticate"),
         19 => is("proxy-authorization"),
         _ => false,
