@@ -183,7 +183,7 @@ async fn serve_http2(core: Rc<Core>, tunneled: Tunneled, peer: Rc<Peer>, mut not
         let call = conduct.begin();
         let (core, peer) = (core.clone(), peer.clone());
         async move {
-            let answer = pipeline::handle(core, peer, request.map(CallerStream::Http2)).await;
+            let answer = pipeline::handle(core, peer, Box::new(request.map(CallerStream::Http2))).await;
             Ok::<_, Infallible>(answer.into_response().map(|body| WatchedBody::new(body, call)))
         }
     });

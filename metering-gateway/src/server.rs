@@ -214,9 +214,9 @@ fn welcome(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, tls: Option<Tls
         return;
     }
     let connected = Connected::new(core.clone(), seat.flatten());
-    let serving = connection::welcome(connected, stream, peer.ip(), tls, drain.notice());
+    let notice = drain.notice();
     tokio::task::spawn_local(async move {
-        serving.await;
+        connection::welcome(connected, stream, peer.ip(), tls, notice).await;
         drop(place);
     });
 }

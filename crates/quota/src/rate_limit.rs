@@ -90,6 +90,11 @@ impl Limiter {
         self.gcra
     }
 
+    /// When it is wholly refilled.
+    pub fn full_at_ns(&self) -> u64 {
+        self.state.0.load(Ordering::Acquire)
+    }
+
     /// What a request would meet, without taking anything.
     pub fn check(&self, now_ns: u64) -> Decision {
         self.gcra.decide(self.state.0.load(Ordering::Acquire), now_ns).0

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use tokio::time::{Instant, Sleep};
 
 use super::{
@@ -31,8 +31,8 @@ use crate::{
 
 /// How a connection goes on.
 enum Next {
-    /// Another request came.
-    Request(Box<RequestHead>),
+    /// Another request came, to be answered in this way.
+    Request(Box<Request<CallerStream>>, write::Asked),
     /// What came is no request.
     Refused(Failure),
     /// Nobody asks any more.
@@ -102,8 +102,8 @@ impl Connection<'_> {
     /// Says why it ended.
     async fn run(&mut self) -> &'static str {
         loop {
-            let head = match poll_fn(|cx| self.poll_next(cx)).await {
-                Next::Request(head) => head,
+            let (request, asked) = match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::Request(request, asked) => (request, asked),
                 Next::Refused(failure) => return self.refuse(failure).await,
                 Next::Over(why) => {
                     let _ = poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
@@ -111,7 +111,7 @@ impl Connection<'_> {
                 }
             };
             self.asked_before = true;
-            match self.answer(*head).await {
+            match self.answer(request, asked).await {
                 Ok(true) => (),
                 Ok(false) => {
                     let _ = poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
@@ -132,7 +132,7 @@ impl Connection<'_> {
                 (found, !inner.read.is_empty())
             });
             match found {
-                Ok(Some(head)) => return Poll::Ready(Next::Request(Box::new(head))),
+                Ok(Some(head)) => return Poll::Ready(self.begin(head)),
                 Ok(None) => (),
                 Err(error) => return Poll::Ready(Next::Refused(refusal(&error))),
             }
@@ -162,6 +162,15 @@ impl Connection<'_> {
         }
     }
 
+    /// A request begins. It stands in a box from here on: where it goes, it would be copied from one place to the next.
+    fn begin(&self, head: RequestHead) -> Next {
+        let RequestHead { request, body, keep_alive, expects_continue, takes_trailers } = head;
+        let is_head = *request.method() == Method::HEAD;
+        let asked = write::Asked { is_head, version: request.version(), takes_trailers, keep_alive };
+        self.wire.begin_inbound(body, expects_continue);
+        Next::Request(Box::new(request.map(|()| CallerStream::Http1(Body::new(self.wire.clone())))), asked)
+    }
+
     fn is_closing(&self) -> bool {
         self.told.get() == Some(Order::Close)
     }
@@ -184,12 +193,7 @@ impl Connection<'_> {
     }
 
     /// Answers one request. False: it was the last.
-    async fn answer(&mut self, head: RequestHead) -> Result<bool, &'static str> {
-        let RequestHead { request, body, keep_alive, expects_continue, takes_trailers } = head;
-        let is_head = *request.method() == Method::HEAD;
-        let mut asked = write::Asked { is_head, version: request.version(), takes_trailers, keep_alive };
-        self.wire.begin_inbound(body, expects_continue);
-        let request = request.map(|()| CallerStream::Http1(Body::new(self.wire.clone())));
+    async fn answer(&mut self, request: Box<Request<CallerStream>>, mut asked: write::Asked) -> Result<bool, &'static str> {
         let answer = {
             let mut handling = pin!(pipeline::handle(self.core.clone(), self.peer.clone(), request));
             poll_fn(|cx| match handling.as_mut().poll(cx) {

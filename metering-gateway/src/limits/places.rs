@@ -42,6 +42,11 @@ struct Counts {
 }
 
 impl NamespaceCalls {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.0.calls.get()
+    }
+
     /// Its part of the core's turns.
     pub fn turns(&self) -> &NamespaceTurns {
         &self.0.turns

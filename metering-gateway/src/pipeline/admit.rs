@@ -10,6 +10,7 @@ use std::{
 use calendar::{Period, Timestamp};
 use journal::Receipt;
 use quota::{Lease, MICROUNITS_PER_UNIT, take_all};
+use smallvec::SmallVec;
 
 use super::{
     grant::{Grant, HardQuota, PeriodQuotas},
@@ -47,8 +48,11 @@ pub struct Permit {
     pub period: Period,
     /// Its place among the open calls of its core and namespace.
     pub place: Place,
-    reservations: Vec<Reservation>,
+    reservations: Reservations,
 }
+
+/// What was taken of each hard quota of a call, mostly of one.
+type Reservations = SmallVec<[Reservation; 1]>;
 
 /// What was taken of a hard quota and may be given back.
 #[derive(Debug)]
@@ -125,10 +129,10 @@ fn take_rate(core: &Core, grant: &Grant, now: Timestamp) -> Result<(), Failure> 
         take_all(&limiters, clock).map(drop)
     };
     let Err(denied) = taken else { return Ok(()) };
-    let applied = &grant.limits[denied.index];
-    let limit = i64::from(applied.limit.burst());
+    let place = grant.limits[denied.index].place;
+    let limit = i64::from(grant.plan.rate_limits[place].burst());
     Err(Failure::TooFast(Denied {
-        limit_name: applied.name.clone(),
+        limit_name: grant.plan.rate_limit_names[place].clone(),
         limit,
         used: limit - i64::from(denied.decision.remaining),
         resets_at: now.plus(std::time::Duration::from_nanos(denied.decision.reset_after_ns)),
@@ -138,7 +142,7 @@ fn take_rate(core: &Core, grant: &Grant, now: Timestamp) -> Result<(), Failure> 
 }
 
 /// Takes a call's upper bound from each of its hard quotas, or from none, waiting for the ledger where a lease is short.
-async fn reserve_all(core: &Rc<Core>, grant: &Grant, quotas: &Rc<PeriodQuotas>, now: Timestamp) -> Result<Vec<Reservation>, Failure> {
+async fn reserve_all(core: &Rc<Core>, grant: &Grant, quotas: &Rc<PeriodQuotas>, now: Timestamp) -> Result<Reservations, Failure> {
     let mut deadline = None;
     loop {
         let now_ns = core.monotonic_ns();
@@ -168,7 +172,7 @@ async fn reserve_all(core: &Rc<Core>, grant: &Grant, quotas: &Rc<PeriodQuotas>, 
 }
 
 /// Takes from all leases, or from none and names those that are short. Asks for more where little is left.
-fn take_leases(core: &Core, quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Vec<Reservation>, Vec<usize>> {
+fn take_leases(core: &Core, quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Reservations, Vec<usize>> {
     let taken = take_all_or_none(quotas, now_ns)?;
     for HardQuota { cell, reserve, .. } in &quotas.hard {
         if cell.is_low(now_ns, *reserve) {
@@ -179,7 +183,7 @@ fn take_leases(core: &Core, quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Ve
 }
 
 /// All leases are looked at before any is touched, so that a call which one quota denies does not keep units of another from a call that could have them.
-fn take_all_or_none(quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Vec<Reservation>, Vec<usize>> {
+fn take_all_or_none(quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Reservations, Vec<usize>> {
     let hard = &quotas.hard;
     if hard.len() > 1 {
         let short: Vec<usize> = (0..hard.len()).filter(|place| !hard[*place].cell.covers(hard[*place].reserve, now_ns)).collect();
@@ -187,7 +191,7 @@ fn take_all_or_none(quotas: &Rc<PeriodQuotas>, now_ns: u64) -> Result<Vec<Reserv
             return Err(short);
         }
     }
-    let mut taken: Vec<Reservation> = Vec::new();
+    let mut taken = Reservations::new();
     for (place, HardQuota { cell, reserve, .. }) in hard.iter().enumerate() {
         let Some(lease) = cell.try_take(*reserve, now_ns) else {
             taken.iter_mut().for_each(|taken| taken.give_back(i64::MAX));
@@ -221,12 +225,12 @@ async fn wait_for_ledger(core: &Core, quotas: &PeriodQuotas, short: &[usize], de
 }
 
 /// Admits without the leases that are short, where the plan allows that, and with those that are not.
-fn expose(quotas: &Rc<PeriodQuotas>, short: &[usize], now_ns: u64) -> Option<Vec<Reservation>> {
-    let mut taken: Vec<Reservation> = Vec::new();
-    for (place, HardQuota { cell, reserve, limit, .. }) in quotas.hard.iter().enumerate() {
+fn expose(quotas: &Rc<PeriodQuotas>, short: &[usize], now_ns: u64) -> Option<Reservations> {
+    let mut taken = Reservations::new();
+    for (place, HardQuota { cell, reserve, when_unreachable, .. }) in quotas.hard.iter().enumerate() {
         // A lease that paid a moment ago may be short now: then the call is not admitted.
         let lease = if short.contains(&place) { None } else { cell.try_take(*reserve, now_ns) };
-        if lease.is_none() && !cell.try_expose(*reserve, limit.when_unreachable) {
+        if lease.is_none() && !cell.try_expose(*reserve, *when_unreachable) {
             taken.iter_mut().for_each(|taken| taken.give_back(i64::MAX));
             return None;
         }
@@ -238,7 +242,7 @@ fn expose(quotas: &Rc<PeriodQuotas>, short: &[usize], now_ns: u64) -> Option<Vec
 fn denied(grant: &Grant, quotas: &PeriodQuotas, place: usize, retry_after_ns: u64) -> Denied {
     let quota = &quotas.hard[place];
     Denied {
-        limit_name: quota.name.clone(),
+        limit_name: grant.plan.quota_names[quota.place].clone(),
         limit: quota.cell.limit() / MICROUNITS_PER_UNIT,
         used: quota.cell.used() / MICROUNITS_PER_UNIT,
         resets_at: quotas.period.to,
@@ -319,7 +323,7 @@ impl Reservation {
 mod tests {
     use gateway_control::lease::QuotaSlot;
     use ids::{MeterId, NamespaceId, SubscriptionId, Uuid};
-    use quota::{Enforcement, QuotaLimit, WhenUnreachable};
+    use quota::WhenUnreachable;
 
     use super::*;
     use crate::limits::quota::Quotas;
@@ -339,10 +343,8 @@ mod tests {
         let cell = Quotas::default().get(slot, period.to, 10);
         let lease = Arc::new(Lease::new(10, u64::MAX));
         cell.lease.store(Some(lease.clone()));
-        let (enforcement, when_unreachable) = (Enforcement::Hard, WhenUnreachable::Deny);
-        let limit = QuotaLimit { meter, limit_microunits: 10, enforcement, when_unreachable };
-        let hard = |reserve| HardQuota { limit, name: String::new(), cell: cell.clone(), meter: 0, reserve };
-        let quotas = |reserves: [i64; 2]| Rc::new(PeriodQuotas { period, hard: reserves.map(hard).into() });
+        let hard = |reserve| HardQuota { cell: cell.clone(), place: 0, when_unreachable: WhenUnreachable::Deny, meter: 0, reserve };
+        let quotas = |reserves: [i64; 2]| Rc::new(PeriodQuotas { period, hard: reserves.map(hard).into_iter().collect() });
         assert_eq!(take_all_or_none(&quotas([6, 6]), 0).map_err(|short| (short, lease.remaining())).err(), Some((vec![1], 10)));
         let taken = take_all_or_none(&quotas([6, 4]), 0).expect("it has this much");
         assert_eq!((taken.len(), lease.remaining()), (2, 0));

@@ -55,6 +55,13 @@ pub enum AnswerBody {
 }
 
 impl AnswerBody {
+    /// Where an answer has no body, its head is its end: waits until that may be handed on.
+    pub async fn may_end(&self) {
+        if let Self::Metered(body) = self {
+            body.may_end().await;
+        }
+    }
+
     /// No body.
     pub fn empty() -> Self {
         Self::Own(Full::default())

@@ -1,6 +1,6 @@
 //! Forwarding: the request goes to the upstream and the head of the answer comes back; bodies stream beside.
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use gateway_control::options::UpstreamProtocol;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
@@ -39,7 +39,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Call<'a> {
     /// The request.
-    pub request: Request<CallerStream>,
+    pub request: Box<Request<CallerStream>>,
     /// Its normalized path.
     pub path: &'a str,
     /// The caller's side of the connection.
@@ -66,7 +66,7 @@ pub fn check_length(max: u64, headers: &HeaderMap) -> Result<(), Failure> {
 /// Reads what is left of a refused request, within bounds: a caller that is still sending would otherwise meet a closed connection, not the answer.
 ///
 /// HTTP/2 has a message for it, so nothing needs to be read there; and who waits for `100 Continue` shall not get it.
-pub async fn discard(request: Request<CallerStream>) {
+pub async fn discard(request: Box<Request<CallerStream>>) {
     if request.version() > Version::HTTP_11 || request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
         return;
     }
@@ -90,8 +90,7 @@ pub async fn discard(request: Request<CallerStream>) {
 ///
 /// # Errors
 /// When the upstream gave no answer.
-pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, call: Call<'_>) -> Result<Response<AnswerBody>, Failure> {
-    let mut call = call;
+pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, mut call: Call<'_>) -> Result<Response<AnswerBody>, Failure> {
     let deadline = earliest(call.deadline, grant.route.total_timeout().map(|total| Instant::now() + total));
     let is_extended = http2::is_websocket(&call.request);
     // HTTP/2 knows no upgrade to an upstream; a server may always decline one.
@@ -101,37 +100,41 @@ pub async fn forward(core: &Rc<Core>, grant: &Rc<Grant>, exchange: Exchange, cal
         _ => (is_extended && can_switch).then(http2::upgrade),
     };
     let from_caller = (upgrade.is_some() || is_extended).then(|| Switching::of(&mut call.request));
-    let protocol = upgrade.clone();
-    let outgoing = match rewrite(core, grant, &exchange, call, upgrade) {
-        Ok(outgoing) => outgoing,
+    let switch = from_caller.map(|caller| Switch { caller, is_extended, protocol: upgrade.clone() });
+    let answer = match send(core, grant, &exchange, call, upgrade, deadline).await {
+        Ok((answer, connection)) => answered(grant, exchange, answer, connection, Asked { deadline, switch })?,
         Err(failure) => return Err(fail(&exchange, failure)),
     };
-    let (head, body) = outgoing;
+    answer.body().may_end().await;
+    Ok(answer)
+}
+
+/// Sends the request and waits for the head of its answer.
+async fn send(
+    core: &Rc<Core>,
+    grant: &Rc<Grant>,
+    exchange: &Exchange,
+    call: Call<'_>,
+    upgrade: Option<HeaderValue>,
+    deadline: Option<Instant>,
+) -> Result<(Response<UpstreamBody>, Connection), Failure> {
+    let (head, body) = rewrite(core, grant, exchange, call, upgrade)?;
     let source = body.source().clone();
     let pulse = exchange.pulse();
     exchange.sent();
-    let sending = upstream::send(&grant.group, &grant.upstream, &head, body, grant.patience, grant.key.namespace, &pulse);
+    let sending = pin!(upstream::send(&grant.group, &grant.upstream, &head, body, grant.patience, grant.key.namespace, &pulse));
     let sent = exchange.unless_ended(deadline, sending).await;
     exchange.went(source.way());
-    let sent = match sent {
-        Ok(sent) => sent,
-        Err(Ended::Stopped(stop)) => return Err(fail(&exchange, Failure::Stopped(stop))),
-        Err(Ended::TimedOut) => return Err(fail(&exchange, Failure::DeadlineExceeded)),
-    };
     match sent {
-        Ok((answer, connection)) => {
-            let switch = from_caller.map(|caller| Switch { caller, is_extended, protocol });
-            answered(grant, exchange, answer, connection, Asked { deadline, switch }).await
-        }
-        Err(error) => Err(fail(
-            &exchange,
-            match source.fault() {
-                BodyFault::None => Failure::Upstream(error),
-                BodyFault::Caller => Failure::BodyIncomplete,
-                BodyFault::TooLarge => Failure::BodyTooLarge,
-                BodyFault::TooSlow => Failure::BodyTooSlow,
-            },
-        )),
+        Ok(Ok(answered)) => Ok(answered),
+        Ok(Err(error)) => Err(match source.fault() {
+            BodyFault::None => Failure::Upstream(error),
+            BodyFault::Caller => Failure::BodyIncomplete,
+            BodyFault::TooLarge => Failure::BodyTooLarge,
+            BodyFault::TooSlow => Failure::BodyTooSlow,
+        }),
+        Err(Ended::Stopped(stop)) => Err(Failure::Stopped(stop)),
+        Err(Ended::TimedOut) => Err(Failure::DeadlineExceeded),
     }
 }
 
@@ -158,7 +161,7 @@ struct Switch {
 }
 
 /// The upstream has answered: the answer's body follows, or another protocol.
-async fn answered(
+fn answered(
     grant: &Grant,
     exchange: Exchange,
     answer: Response<UpstreamBody>,
@@ -188,9 +191,8 @@ async fn answered(
             let (mut parts, body) = answer.into_parts();
             headers::to_caller(&mut parts.headers, false);
             parts.version = Version::default();
-            let body = MeteredBody::new(body, exchange, connection, deadline);
-            body.may_end().await;
-            Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(Box::new(body)))))
+            let body = MeteredBody::boxed(body, exchange, connection, deadline);
+            Ok(edited(grant, Response::from_parts(parts, AnswerBody::Metered(body))))
         }
     }
 }
@@ -226,7 +228,7 @@ fn rewrite<'g>(
 ) -> Result<(Outgoing<'g>, RequestBody), Failure> {
     let Call { request, path, peer, request_id, key_place, trace, .. } = call;
     let takes_lines = takes_lines(&grant.route, &request, exchange);
-    let (parts, body) = request.into_parts();
+    let (parts, body) = (*request).into_parts();
     let target = grant.route.target(&grant.upstream.base_path, path, parts.uri.query());
     if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err(Failure::internal(format!("the target {target:?} for the upstream is none")));

@@ -3,28 +3,32 @@
 //! A grant holds while the index has the version it was resolved under; after a change of policy it is resolved again at its next call. Limiters and
 //! quota cells come from the shared registries, so what was used of them outlives both.
 
+mod limits;
+
 use std::{
     cell::{Cell, RefCell},
+    hint::black_box,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use calendar::{Period, Timestamp};
 use gateway_control::{
     credential::KeyDigest,
     headers::{APPLICATION, MODE, NAMESPACE, PLAN, SUBSCRIPTION},
-    lease::QuotaSlot,
     policy::SubscriptionState,
     usage::Mode,
 };
 use http::{HeaderName, HeaderValue, header};
 use ids::RouteId;
-use quota::{Enforcement, Fields, Limiter, MICROUNITS_PER_UNIT, NANOS_PER_SECOND, QuotaLimit, RateLimit, Scope};
+pub use limits::{AppliedLimit, HardQuota, PeriodQuotas};
+use limits::{applied_limits, limits_policy};
+use smallvec::SmallVec;
 
 use super::{respond::Failure, said::RATE_LIMIT_POLICY, standing::Standing};
 use crate::{
     core::{Core, FastMap},
-    limits::{places::NamespaceCalls, quota::QuotaCell, rate::Wanted},
+    limits::places::NamespaceCalls,
     policy::{
         entries::{CompiledKey, CompiledPlan, CompiledRoute, CompiledSubscription},
         index::Index,
@@ -36,71 +40,41 @@ use crate::{
 /// The most grants that a core keeps; beyond it, it forgets all and resolves again.
 const MAX_GRANTS: usize = 65_536;
 
-/// What a key may do on a route.
+/// So many bytes come from memory at once.
+const CACHE_LINE: usize = 64;
+
+/// What a key may do on a route. Where many keys call, hardly anything of a key's own is in the processor's caches when it does: so there is little of
+/// it, and what admission reads first lies together, at the beginning.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Grant {
+    /// The index under which this was last found to hold.
+    version: Cell<u64>,
     /// The key.
     pub key: CompiledKey,
     /// The route.
     pub route: Arc<CompiledRoute>,
-    /// The subscription that pays.
-    pub subscription: CompiledSubscription,
-    /// The plan version it is on.
+    period: RefCell<Rc<PeriodQuotas>>,
+    /// Rate limits that apply.
+    pub limits: SmallVec<[AppliedLimit; 2]>,
+    /// The open calls of the key's namespace on this core.
+    pub calls: NamespaceCalls,
+    /// The plan version that the subscription is on.
     pub plan: Arc<CompiledPlan>,
     /// Where calls go.
     pub upstream: Arc<Upstream>,
-    /// How long they wait there.
-    pub patience: Patience,
     /// Its addresses, as this core uses them.
     pub group: Rc<Group>,
-    /// Rate limits that apply.
-    pub limits: Vec<AppliedLimit>,
-    /// `RateLimit-Policy`; nothing where there is no limit.
-    pub limits_policy: Standing,
     /// What the upstream is told with each call: where it is called, and who calls.
     pub told: Standing,
-    /// The open calls of the key's namespace on this core.
-    pub calls: NamespaceCalls,
-    /// The index under which this was last found to hold.
-    version: Cell<u64>,
-    /// Its rules.
+    /// `RateLimit-Policy`; nothing where there is no limit.
+    pub limits_policy: Rc<Standing>,
+    /// How long calls wait for the upstream.
+    pub patience: Patience,
+    /// The subscription that pays.
+    pub subscription: CompiledSubscription,
+    /// The rules of the index under which this was last found to hold.
     rules: Cell<u64>,
-    period: RefCell<Rc<PeriodQuotas>>,
-}
-
-/// A rate limit and its shared state.
-#[derive(Debug)]
-pub struct AppliedLimit {
-    /// The limit.
-    pub limit: RateLimit,
-    /// Its name in the `RateLimit` fields.
-    pub name: String,
-    /// What is used of it.
-    pub limiter: Arc<Limiter>,
-}
-
-/// The quotas of one period.
-#[derive(Debug)]
-pub struct PeriodQuotas {
-    /// The quota period.
-    pub period: Period,
-    /// Hard quotas that a call on the route spends from.
-    pub hard: Vec<HardQuota>,
-}
-
-/// A hard quota that a call spends from.
-#[derive(Debug)]
-pub struct HardQuota {
-    /// The limit.
-    pub limit: QuotaLimit,
-    /// Its name in the `RateLimit` fields.
-    pub name: String,
-    /// What is held of it.
-    pub cell: Arc<QuotaCell>,
-    /// The place of the meter in the route.
-    pub meter: usize,
-    /// What a call reserves, in micro-units.
-    pub reserve: i64,
 }
 
 /// What calls are charged by, as the policy has it at one moment.
@@ -114,15 +88,22 @@ pub struct Terms {
 
 /// A core's grants.
 #[derive(Debug, Default)]
-pub struct Grants(RefCell<FastMap<u64, Rc<Grant>>>);
+pub struct Grants {
+    grants: RefCell<FastMap<u64, Rc<Grant>>>,
+    /// Values of `RateLimit-Policy`, which are the same for many grants.
+    policies: RefCell<FastMap<HeaderValue, Rc<Standing>>>,
+}
 
 impl Grants {
     /// What a key may do on the route, if that was found before and nothing has changed since: one look-up then answers whose key it is, too.
     pub fn known(&self, index: &Index, digest: &KeyDigest, route: &Arc<CompiledRoute>, now: Timestamp) -> Option<Rc<Grant>> {
-        let grants = self.0.borrow();
+        let grants = self.grants.borrow();
         let grant = grants.get(&place(digest, route.id))?;
         let same = grant.version.get() == index.version && grant.key.digest == *digest && Arc::ptr_eq(&grant.route, route);
-        (same && !grant.key.expired(now)).then(|| grant.clone())
+        (same && !grant.key.expired(now)).then(|| {
+            grant.fetch();
+            grant.clone()
+        })
     }
 
     /// What the key may do on the route.
@@ -138,16 +119,24 @@ impl Grants {
         now: Timestamp,
     ) -> Result<Rc<Grant>, Failure> {
         let place = place(&key.digest, route.id);
-        if let Some(grant) = self.0.borrow().get(&place).filter(|grant| grant.is_current(index, key, route)) {
+        if let Some(grant) = self.grants.borrow().get(&place).filter(|grant| grant.is_current(index, key, route)) {
             return Ok(grant.clone());
         }
         let grant = Rc::new(Grant::resolve(core, index, key, route, now)?);
-        let mut grants = self.0.borrow_mut();
+        let mut grants = self.grants.borrow_mut();
         if grants.len() >= MAX_GRANTS {
             grants.clear();
+            self.policies.borrow_mut().clear();
         }
         grants.insert(place, grant.clone());
         Ok(grant)
+    }
+
+    /// What grants say of their limits, kept once for all that say the same.
+    fn limits_policy(&self, limits: &[AppliedLimit], plan: &CompiledPlan, period: Period) -> Rc<Standing> {
+        let Some(value) = limits_policy(limits, plan, period) else { return Rc::default() };
+        let made = || Rc::new(Standing::new(vec![(RATE_LIMIT_POLICY, value.clone())]));
+        self.policies.borrow_mut().entry(value.clone()).or_insert_with(made).clone()
     }
 }
 
@@ -173,7 +162,7 @@ impl Grant {
         };
         let limits = applied_limits(core, key, subscription, plan, route)?;
         let period = Rc::new(PeriodQuotas::at(core, key, subscription, plan, route, now));
-        let limits_policy = limits_policy(&limits, plan, &period);
+        let limits_policy = core.grants.limits_policy(&limits, plan, period.period);
         let told = told(&upstream, key, subscription, plan)?;
         Ok(Self {
             key: key.clone(),
@@ -191,6 +180,16 @@ impl Grant {
             rules: Cell::new(index.rules),
             period: RefCell::new(period),
         })
+    }
+
+    /// Has the processor fetch what a call will need of the grant, all of it at once: asked for where it is needed, each piece would wait for the one before.
+    fn fetch(&self) {
+        let period = self.period.borrow();
+        self.limits.iter().for_each(|applied| _ = black_box(applied.limiter.full_at_ns()));
+        period.hard.iter().for_each(|quota| _ = black_box(quota.cell.finished.load(Ordering::Relaxed)));
+        self.told.lines().iter().step_by(CACHE_LINE).for_each(|byte| _ = black_box(*byte));
+        _ = black_box(self.calls.open());
+        period.hard.iter().for_each(|quota| _ = black_box(quota.cell.taken_ns()));
     }
 
     /// Whether this is what a new look-up would find. Other keys may have changed meanwhile, and rules that do not concern this one.
@@ -265,103 +264,6 @@ fn covering<'a>(index: &'a Index, key: &CompiledKey, route: &CompiledRoute) -> O
         return Some(first);
     }
     Some(found.find(|(subscription, _)| subscription.state == SubscriptionState::Active).unwrap_or(first))
-}
-
-fn applied_limits(
-    core: &Core,
-    key: &CompiledKey,
-    subscription: &CompiledSubscription,
-    plan: &CompiledPlan,
-    route: &CompiledRoute,
-) -> Result<Vec<AppliedLimit>, Failure> {
-    let mut applied = Vec::new();
-    for (at, limit) in plan.rate_limits.iter().enumerate() {
-        if limit.route_group.is_some() && limit.route_group != route.group {
-            continue;
-        }
-        let whose = match limit.scope {
-            Scope::Namespace => key.namespace.uuid(),
-            Scope::Subscription => subscription.id.uuid(),
-            Scope::Application => key.application.uuid(),
-            Scope::ApiKey => key.id.uuid(),
-        };
-        let alike = |other: &&RateLimit| {
-            (other.scope, other.per_seconds, &other.route_group) == (limit.scope, limit.per_seconds, &limit.route_group)
-        };
-        let place = plan.rate_limits[..at].iter().filter(alike).count();
-        let wanted = Wanted { limit, whose, place };
-        let limiter =
-            core.shared.rate_limits.get(&wanted, core.shared.monotonic_ns()).map_err(|error| Failure::internal(error.to_string()))?;
-        let name = match &limit.route_group {
-            Some(group) => format!("{}:{group}", limit.scope.as_str()),
-            None => limit.scope.as_str().to_owned(),
-        };
-        applied.push(AppliedLimit { limit: limit.clone(), name, limiter });
-    }
-    Ok(applied)
-}
-
-impl PeriodQuotas {
-    fn at(
-        core: &Core,
-        key: &CompiledKey,
-        subscription: &CompiledSubscription,
-        plan: &CompiledPlan,
-        route: &CompiledRoute,
-        now: Timestamp,
-    ) -> Self {
-        let period = subscription.period_at(plan.cadence, now);
-        let mut hard = Vec::new();
-        // Test calls are never billed, so they use up nothing.
-        let limits = plan.quotas.iter().filter(|limit| limit.enforcement == Enforcement::Hard && key.mode == Mode::Live);
-        for limit in limits {
-            let Some(at) = route.meters.iter().position(|meter| meter.meter == limit.meter) else { continue };
-            let slot = QuotaSlot { namespace: key.namespace, subscription: subscription.id, meter: limit.meter, period_start: period.from };
-            let cell = core.shared.quotas.get(slot, period.to, limit.limit_microunits);
-            cell.next_period_end.get_or_init(|| subscription.period_at(plan.cadence, period.to).to);
-            let reserve = route.meters[at].max_micros;
-            cell.note_reserve(reserve);
-            hard.push(HardQuota { limit: *limit, name: quota_name(plan, limit), cell, meter: at, reserve });
-        }
-        Self { period, hard }
-    }
-}
-
-/// A quota's name in the `RateLimit` fields: `quota`, or with the meter's id where a plan has several.
-fn quota_name(plan: &CompiledPlan, limit: &QuotaLimit) -> String {
-    if plan.quotas.len() == 1 { "quota".to_owned() } else { format!("quota:{}", limit.meter) }
-}
-
-fn limits_policy(limits: &[AppliedLimit], plan: &CompiledPlan, period: &PeriodQuotas) -> Standing {
-    let mut fields = Fields::new();
-    for applied in limits {
-        fields.policy(&applied.name, applied.limit.requests.into(), applied.limit.per_seconds.into());
-    }
-    let window = period.period.to.since(period.period.from).as_secs();
-    for limit in &plan.quotas {
-        let units = u64::try_from(limit.limit_microunits / MICROUNITS_PER_UNIT).unwrap_or(0);
-        fields.policy(&quota_name(plan, limit), units, window);
-    }
-    let value = Some(fields).filter(|fields| !fields.is_empty()).and_then(|fields| HeaderValue::from_bytes(fields.as_bytes()).ok());
-    Standing::new(value.into_iter().map(|value| (RATE_LIMIT_POLICY, value)).collect())
-}
-
-impl Grant {
-    /// `RateLimit`: what is left of the tightest rate limit and of each hard quota. Empty where there is no limit.
-    pub fn limit_fields(&self, core: &Core, now: Timestamp) -> Fields {
-        let mut fields = Fields::new();
-        let now_ns = core.monotonic_ns();
-        let states = self.limits.iter().map(|applied| (applied, applied.limiter.status(now_ns)));
-        if let Some((applied, status)) = states.min_by_key(|(_, status)| status.remaining) {
-            fields.limit(&applied.name, status.remaining.into(), status.reset_after_ns.div_ceil(NANOS_PER_SECOND));
-        }
-        let quotas = self.quotas_at(core, now);
-        for quota in &quotas.hard {
-            let remaining = (quota.cell.limit() - quota.cell.used()).max(0) / MICROUNITS_PER_UNIT;
-            fields.limit(&quota.name, u64::try_from(remaining).unwrap_or(0), quotas.period.to.since(now).as_secs());
-        }
-        fields
-    }
 }
 
 fn told(upstream: &Upstream, key: &CompiledKey, subscription: &CompiledSubscription, plan: &CompiledPlan) -> Result<Standing, Failure> {

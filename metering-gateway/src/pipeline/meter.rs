@@ -16,7 +16,7 @@ mod tokens;
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     rc::Rc,
     task::{Poll, Waker},
     time::{Duration, Instant},
@@ -249,8 +249,11 @@ impl Exchange {
     ///
     /// # Errors
     /// With why it was given up.
-    pub async fn unless_ended<T>(&self, deadline: Option<tokio::time::Instant>, task: impl Future<Output = T>) -> Result<T, Ended> {
-        let mut task = pin!(task);
+    pub async fn unless_ended<T>(
+        &self,
+        deadline: Option<tokio::time::Instant>,
+        mut task: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Ended> {
         let mut over = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
         poll_fn(|cx| {
             if let Some(stop) = self.stopped() {

@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Answers one call.
-pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Request<CallerStream>) -> Answer {
+pub async fn handle(core: Rc<Core>, peer: Rc<Peer>, request: Box<Request<CallerStream>>) -> Answer {
     let index = core.index();
     let now = core.now();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| core.request_id());
@@ -121,7 +121,7 @@ async fn stages<'a>(
     core: &Rc<Core>,
     index: &'a Index,
     peer: &Rc<Peer>,
-    unread: &mut Option<Request<CallerStream>>,
+    unread: &mut Option<Box<Request<CallerStream>>>,
     request_id: &HeaderValue,
     now: Timestamp,
     found: &Found<'a>,

@@ -28,14 +28,16 @@ pub struct Units {
     pub token_reader: Option<Box<TokenReader>>,
     /// What the answer's body has said of tokens, if anything.
     pub tokens: Option<Box<Figures>>,
-    declared: [Option<i64>; MAX_METERS],
-    recorded: MeterUnits,
+    /// What headers and trailers have declared, by the place of the meter in the route; mostly nothing.
+    declared: Option<Box<[Option<i64>; MAX_METERS]>>,
+    /// What interim records hold, if there are any.
+    recorded: Option<Box<MeterUnits>>,
 }
 
 impl Units {
     /// Nothing was used yet.
     pub fn new(_: &CompiledRoute) -> Self {
-        Self { body_bytes: 0, messages: 0, token_reader: None, tokens: None, declared: [None; MAX_METERS], recorded: [0; MAX_METERS] }
+        Self { body_bytes: 0, messages: 0, token_reader: None, tokens: None, declared: None, recorded: None }
     }
 
     /// The head of the upstream's answer is there.
@@ -48,11 +50,11 @@ impl Units {
 
     /// Reads what headers or trailers of the upstream declare.
     pub fn declared_in(&mut self, fields: &HeaderMap, route: &CompiledRoute, metrics: &CoreMetrics) {
-        for (meter, declared) in route.meters.iter().zip(&mut self.declared) {
+        for (at, meter) in route.meters.iter().enumerate() {
             let (Source::Header(name) | Source::Trailer(name)) = &meter.source else { continue };
             let Some(value) = fields.get(name) else { continue };
             match value.to_str().ok().and_then(|text| text.trim().parse::<gateway_control::units::Micros>().ok()) {
-                Some(units) if units.0 >= 0 => *declared = Some(units.clamped()),
+                Some(units) if units.0 >= 0 => self.declared.get_or_insert_default()[at] = Some(units.clamped()),
                 _ => metrics.malformed_units(),
             }
         }
@@ -70,7 +72,7 @@ impl Units {
         let is_whole = outcome == Outcome::Complete;
         let mut out = [0; MAX_METERS];
         for (at, meter) in route.meters.iter().enumerate() {
-            let total = match (&meter.source, self.declared[at]) {
+            let total = match (&meter.source, self.declared.as_ref().and_then(|declared| declared[at])) {
                 (Source::Call, _) => MICROS_PER_UNIT,
                 // An answer of the gateway's own declares nothing, and nothing was promised.
                 (Source::Header(_) | Source::Trailer(_), None) if answered_by == AnsweredBy::Gateway => 0,
@@ -88,13 +90,13 @@ impl Units {
                 (Source::Tokens(kind), _) => self.tokens_told(*kind, meter, is_whole, metrics),
             };
             // What is counted here is bounded in each record; tokens are the whole call's, as all that an upstream declares.
-            let of_records_before = if matches!(meter.source, Source::Tokens(_)) { 0 } else { self.recorded[at] };
+            let of_records_before = if matches!(meter.source, Source::Tokens(_)) { 0 } else { self.recorded(at) };
             let bound = meter.max_micros.saturating_add(of_records_before);
             if total > bound {
                 metrics.clamped_units();
             }
             // A figure that fell after it was recorded takes nothing back.
-            out[at] = total.min(bound).saturating_sub(self.recorded[at]).max(0);
+            out[at] = total.min(bound).saturating_sub(self.recorded(at)).max(0);
         }
         out
     }
@@ -122,25 +124,30 @@ impl Units {
             out[at] = match meter.source {
                 Source::Call | Source::Header(_) | Source::Trailer(_) => 0,
                 Source::ResponseBytes | Source::Messages | Source::Seconds => {
-                    self.counted(meter, elapsed).saturating_sub(self.recorded[at]).min(meter.max_micros)
+                    self.counted(meter, elapsed).saturating_sub(self.recorded(at)).min(meter.max_micros)
                 }
                 Source::Tokens(kind) => match self.tokens.as_ref().map(|figures| figures.read(kind)) {
                     Some(Reading::Exactly(micros) | Reading::AtLeast(micros)) => {
-                        micros.min(meter.max_micros).saturating_sub(self.recorded[at]).max(0)
+                        micros.min(meter.max_micros).saturating_sub(self.recorded(at)).max(0)
                     }
                     _ => 0,
                 },
             };
-            self.recorded[at] += out[at];
+            self.recorded.get_or_insert_default()[at] += out[at];
         }
         out
     }
 
     /// An interim record could not be written after all.
     pub fn put_back(&mut self, part: &MeterUnits) {
-        for (recorded, units) in self.recorded.iter_mut().zip(part) {
+        for (recorded, units) in self.recorded.iter_mut().flat_map(|recorded| recorded.iter_mut()).zip(part) {
             *recorded -= units;
         }
+    }
+
+    /// What interim records hold of a meter.
+    fn recorded(&self, at: usize) -> i64 {
+        self.recorded.as_ref().map_or(0, |recorded| recorded[at])
     }
 
     fn counted(&self, meter: &CompiledMeter, elapsed: Duration) -> i64 {

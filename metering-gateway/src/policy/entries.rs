@@ -205,8 +205,12 @@ pub struct CompiledPlan {
     pub products: HashSet<ApiProductId>,
     /// How fast.
     pub rate_limits: Vec<RateLimit>,
+    /// What each of them is called in the `RateLimit` fields.
+    pub rate_limit_names: Vec<String>,
     /// How much per period.
     pub quotas: Vec<QuotaLimit>,
+    /// What each of them is called there: `quota`, or with the meter's id where there are several.
+    pub quota_names: Vec<String>,
     /// How long a quota period lasts.
     pub cadence: Cadence,
     /// Which answers count.
@@ -221,12 +225,19 @@ impl CompiledPlan {
     pub fn compile(plan: &policy::PlanVersion) -> Result<Self, Reason> {
         plan.rate_limits.iter().try_for_each(|limit| limit.validate().map_err(|error| format!("rate limit: {error}")))?;
         plan.quotas.iter().try_for_each(|limit| limit.validate().map_err(|error| format!("quota: {error}")))?;
+        let rate_limit_name = |limit: &RateLimit| match &limit.route_group {
+            Some(group) => format!("{}:{group}", limit.scope.as_str()),
+            None => limit.scope.as_str().to_owned(),
+        };
+        let quota_name = |limit: &QuotaLimit| if plan.quotas.len() == 1 { "quota".to_owned() } else { format!("quota:{}", limit.meter) };
         Ok(Self {
             id: plan.id,
             plan: plan.plan.clone(),
             products: plan.products.iter().copied().collect(),
             rate_limits: plan.rate_limits.clone(),
+            rate_limit_names: plan.rate_limits.iter().map(rate_limit_name).collect(),
             quotas: plan.quotas.clone(),
+            quota_names: plan.quotas.iter().map(quota_name).collect(),
             cadence: plan.cadence,
             billable: plan.billable.clone(),
         })

@@ -138,15 +138,21 @@ impl Address {
     /// # Errors
     /// When nothing does.
     pub async fn acquire(self: &Rc<Self>, of: NamespaceId, patience: Duration, http1_only: bool) -> Result<Carrier, UpstreamError> {
-        if self.line.is_empty() {
-            if let Some(carrier) = self.take(http1_only) {
-                return Ok(carrier);
-            }
-            if (http1_only || !self.shares_what_is_being_made())
-                && let Ok(permit) = self.limits.permits.clone().try_acquire_owned()
-            {
-                return self.connect(permit, patience, http1_only).await;
-            }
+        if self.line.is_empty()
+            && let Some(carrier) = self.take(http1_only)
+        {
+            return Ok(carrier);
+        }
+        // In a box, so that calls which find a connection do not take its memory.
+        Box::pin(self.make_or_wait(of, patience, http1_only)).await
+    }
+
+    async fn make_or_wait(self: &Rc<Self>, of: NamespaceId, patience: Duration, http1_only: bool) -> Result<Carrier, UpstreamError> {
+        if self.line.is_empty()
+            && (http1_only || !self.shares_what_is_being_made())
+            && let Ok(permit) = self.limits.permits.clone().try_acquire_owned()
+        {
+            return self.connect(permit, patience, http1_only).await;
         }
         let started = tokio::time::Instant::now();
         let turn = match timeout(patience, self.wait(of, http1_only)).await {

@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::{Duration, Instant},
@@ -171,7 +171,11 @@ impl Sending<'_> {
         if self.repeatable && self.retries_left > 0 {
             self.source.keep();
         }
-        match self.within(connection.send(self.head, body)).await {
+        let answered = {
+            let sending = pin!(connection.send(self.head, body));
+            self.within(sending).await
+        };
+        match answered {
             Ok(Ok(answer)) => {
                 self.answered(&busy, answer.status(), started);
                 Ok((answer, Connection::new(busy, Carrier::Http1(connection))))
@@ -205,7 +209,11 @@ impl Sending<'_> {
     ) -> Result<(Response<UpstreamBody>, Connection), Failed> {
         let mut stream = stream;
         self.source.keep();
-        match self.within(stream.send(self.upstream, self.head, body)).await {
+        let answered = {
+            let sending = pin!(stream.send(self.upstream, self.head, body));
+            self.within(sending).await
+        };
+        match answered {
             Ok(Ok(answer)) => {
                 self.answered(&busy, answer.status(), started);
                 Ok((answer, Connection::new(busy, Carrier::Http2(stream))))
@@ -227,8 +235,7 @@ impl Sending<'_> {
 
     /// Waits for the head of an answer for as long as the upstream may take; the time in which it waits for the caller's body is not counted. The core's
     /// timer wakes the exchange when the time is over, so that no call has a timer of its own.
-    async fn within<T>(&self, answer: impl Future<Output = T>) -> Result<T, UpstreamError> {
-        let mut answer = pin!(answer);
+    async fn within<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> Result<T, UpstreamError> {
         let (clock, patience) = (self.group.clock(), self.patience.first_byte);
         let mut until = clock.after(patience);
         self.pulse.wake_at(until);

@@ -73,7 +73,8 @@ async fn answer(core: &Rc<Core>, world: &World, path: &str) -> Response<AnswerBo
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, give) = (core.clone(), give.clone());
         async move {
-            let answer = pipeline::handle(core, Rc::new(Peer::new([127, 0, 0, 1].into(), false)), request.map(CallerStream::Http2)).await;
+            let answer =
+                pipeline::handle(core, Rc::new(Peer::new([127, 0, 0, 1].into(), false)), Box::new(request.map(CallerStream::Http2))).await;
             let taken = give.take().expect("one call").send(answer);
             assert!(taken.is_ok(), "the test waits for it");
             std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>().await

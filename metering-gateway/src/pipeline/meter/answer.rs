@@ -31,9 +31,9 @@ pub struct MeteredBody {
 
 impl MeteredBody {
     /// Wraps the body of an answer whose head is known. An answer without a body is settled here.
-    pub fn new(inner: UpstreamBody, exchange: Exchange, connection: Connection, deadline: Option<tokio::time::Instant>) -> Self {
+    pub fn boxed(inner: UpstreamBody, exchange: Exchange, connection: Connection, deadline: Option<tokio::time::Instant>) -> Box<Self> {
         let extras = Extras::new(deadline, exchange.is_grpc(), exchange.token_reader());
-        let mut body = Self { inner, exchange, connection: Some(connection), extras, held: None };
+        let mut body = Box::new(Self { inner, exchange, connection: Some(connection), extras, held: None });
         if body.inner.is_end_stream() {
             body.complete(None);
         }
