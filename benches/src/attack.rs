@@ -22,6 +22,7 @@ use crate::{
     load::{Latencies, Load},
     peers,
     portal::MockPortal,
+    process::{Cores, Process},
     runs::{Bench, CONNECTIONS, PEERS, say},
     world::{KEYS_PER_APPLICATION, PATH, World, credential},
 };
@@ -34,29 +35,46 @@ const ATTACKERS: usize = 100;
 const OTHERS: u64 = 800;
 const OTHERS_CONNECTIONS: usize = 16;
 
-/// What was found. Latencies are those of the others.
+/// What was found.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Attack {
     /// Calls of the others in a second.
     pub others_per_second: u64,
-    /// Nobody else calls.
-    pub alone: Latencies,
-    /// Wrong keys that were answered in a second, each with 401.
-    pub wrong_per_second: f64,
-    /// With wrong keys.
-    pub with_wrong_keys: Latencies,
+    /// What they felt, proxy by proxy.
+    pub felt: Vec<Felt>,
     /// Microseconds of the gateway's own time for each wrong key, the others' calls taken off.
     pub wrong_cpu_micros: f64,
-    /// What the gateway's memory grew by, in bytes.
+    /// What the gateway's memory grew by with the first wave of wrong keys, in bytes.
     pub wrong_grown: u64,
-    /// Calls in a second of the namespace that calls as fast as it can, over all connections of a closed loop.
-    pub blast_per_second: f64,
-    /// With that namespace.
+}
+
+/// What the others felt at one proxy: of each measurement, the round with the median p99.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Felt {
+    /// The proxy.
+    pub proxy: String,
+    /// Nobody else calls.
+    pub alone: Latencies,
+    /// With wrong keys.
+    pub with_wrong_keys: Latencies,
+    /// Wrong keys that were answered in a second, each with 401.
+    pub wrong_per_second: f64,
+    /// With a namespace that calls as fast as it can.
     pub with_blast: Latencies,
+    /// Its calls in a second, over all connections of a closed loop.
+    pub blast_per_second: f64,
+}
+
+/// Who attacks, and who is measured meanwhile.
+struct Sides {
+    attackers: Cores,
+    others: Load,
+    blast: Load,
+    duration: Duration,
 }
 
 impl Bench {
-    /// Attacks a gateway on one core, and measures what other callers feel of it.
+    /// Attacks HAProxy and a gateway, each on one core, and measures what other callers feel of it.
     ///
     /// # Errors
     /// When something does not start, one of the others is not served, or the attack does not reach its rate.
@@ -69,50 +87,89 @@ impl Bench {
         // The others use the first key, so the blast is of another namespace's keys.
         let blast =
             Load::from_keys(&self.subfolder("blast")?, world.keys().skip(KEYS_PER_APPLICATION).take(KEYS_PER_APPLICATION), &attackers)?;
+        let sides = Sides { attackers, others, blast, duration: self.duration };
+        let haproxy = peers::haproxy(folder, &self.cores, &world)?;
         let portal = MockPortal::start(world)?;
         let gateway = self.gateway("gateway", &portal, &[])?;
-        let process = &gateway.process;
-        others.closed_loop(process, CONNECTIONS, Duration::from_secs(2))?;
-        blast.closed_loop(process, CONNECTIONS, Duration::from_secs(2))?;
-        let listen = || others.open_loop(process.address, OTHERS_CONNECTIONS, OTHERS, self.duration);
-        // The load's own warm-up of a second lies before it.
-        let wave = self.duration + Duration::from_secs(3);
-
-        let (before, alone) = (process.cpu(), listen()?);
-        let cpu_alone = process.cpu() - before;
-        let (rss, before) = (process.rss(), process.cpu());
-        let (with_wrong_keys, wrong) = std::thread::scope(|scope| {
-            let attack = scope.spawn(|| {
-                attackers.keep_to_load()?;
-                wrong_keys(process.address, wave)
-            });
-            let heard = listen();
-            let spent = process.cpu() - before;
-            let wrong = attack.join().map_err(|_| anyhow::anyhow!("the attack panicked"))?;
-            anyhow::Ok(((heard?, spent), wrong?))
-        })?;
-        let (with_wrong_keys, spent) = with_wrong_keys;
-        let wrong_grown = process.rss().saturating_sub(rss);
-        let (with_blast, run) = std::thread::scope(|scope| {
-            let attack = scope.spawn(|| blast.closed_loop(process, CONNECTIONS, wave));
-            let heard = listen();
-            let run = attack.join().map_err(|_| anyhow::anyhow!("the blast panicked"))?;
-            anyhow::Ok((heard?, run?))
-        })?;
-        let wrong_in_time = wrong * (self.duration.as_secs_f64() + 1.0);
-        let found = Attack {
-            others_per_second: OTHERS,
-            alone,
-            wrong_per_second: wrong,
-            with_wrong_keys,
-            wrong_cpu_micros: spent.saturating_sub(cpu_alone).as_secs_f64() * 1e6 / wrong_in_time,
-            wrong_grown,
-            blast_per_second: run.per_second,
-            with_blast,
-        };
+        let proxies = [&haproxy, &gateway.process];
+        for proxy in proxies {
+            sides.others.closed_loop(proxy, CONNECTIONS, Duration::from_secs(2))?;
+            sides.blast.closed_loop(proxy, CONNECTIONS, Duration::from_secs(2))?;
+        }
+        let (wrong_cpu_micros, wrong_grown) = sides.wrong_keys_cost(&gateway.process)?;
+        let mut rounds: Vec<Vec<Felt>> = proxies.iter().map(|_| Vec::new()).collect();
+        for _ in 0..self.rounds {
+            for (proxy, rounds) in proxies.iter().zip(&mut rounds) {
+                rounds.push(sides.felt(proxy)?);
+            }
+        }
+        let felt = rounds.into_iter().zip(proxies).map(|(rounds, proxy)| middle(&proxy.name, rounds)).collect();
+        let found = Attack { others_per_second: OTHERS, felt, wrong_cpu_micros, wrong_grown };
         say(&format!("{found:#?}"));
         self.keep("attack", &found)
     }
+}
+
+impl Sides {
+    /// What the others feel.
+    fn listen(&self, proxy: &Process) -> anyhow::Result<Latencies> {
+        self.others.open_loop(proxy.address, OTHERS_CONNECTIONS, OTHERS, self.duration)
+    }
+
+    /// What they feel while something else goes on, and what that gave.
+    fn listen_during<T: Send>(
+        &self,
+        proxy: &Process,
+        attack: impl FnOnce(Duration) -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<(Latencies, T)> {
+        // The load's own warm-up of a second lies before it.
+        let wave = self.duration + Duration::from_secs(3);
+        std::thread::scope(|scope| {
+            let attack = scope.spawn(move || attack(wave));
+            let heard = self.listen(proxy);
+            let given = attack.join().map_err(|_| anyhow::anyhow!("the attack panicked"))?;
+            anyhow::Ok((heard?, given?))
+        })
+    }
+
+    fn with_wrong_keys(&self, proxy: &Process) -> anyhow::Result<(Latencies, f64)> {
+        self.listen_during(proxy, |wave| {
+            self.attackers.keep_to_load()?;
+            wrong_keys(proxy.address, wave)
+        })
+    }
+
+    fn felt(&self, proxy: &Process) -> anyhow::Result<Felt> {
+        let alone = self.listen(proxy)?;
+        let (with_wrong_keys, wrong_per_second) = self.with_wrong_keys(proxy)?;
+        let (with_blast, run) = self.listen_during(proxy, |wave| self.blast.closed_loop(proxy, CONNECTIONS, wave))?;
+        Ok(Felt { proxy: proxy.name.clone(), alone, with_wrong_keys, wrong_per_second, with_blast, blast_per_second: run.per_second })
+    }
+
+    /// Microseconds of a proxy's own time for each wrong key, and what its memory grows by.
+    fn wrong_keys_cost(&self, proxy: &Process) -> anyhow::Result<(f64, u64)> {
+        let before = proxy.cpu();
+        self.listen(proxy)?;
+        let cpu_alone = proxy.cpu() - before;
+        let (rss, before) = (proxy.rss(), proxy.cpu());
+        let (_, per_second) = self.with_wrong_keys(proxy)?;
+        let spent = (proxy.cpu() - before).saturating_sub(cpu_alone);
+        let wrong = per_second * (self.duration.as_secs_f64() + 3.0);
+        Ok((spent.as_secs_f64() * 1e6 / wrong, proxy.rss().saturating_sub(rss)))
+    }
+}
+
+/// Of several rounds, each measurement's middle.
+fn middle(proxy: &str, rounds: Vec<Felt>) -> Felt {
+    let median = |pick: fn(&Felt) -> (Latencies, f64)| {
+        let mut found: Vec<_> = rounds.iter().map(pick).collect();
+        found.sort_by_key(|(latencies, _)| latencies.p99);
+        found[found.len() / 2]
+    };
+    let (alone, _) = median(|felt| (felt.alone, 0.0));
+    let (with_wrong_keys, wrong_per_second) = median(|felt| (felt.with_wrong_keys, felt.wrong_per_second));
+    let (with_blast, blast_per_second) = median(|felt| (felt.with_blast, felt.blast_per_second));
+    Felt { proxy: proxy.into(), alone, with_wrong_keys, wrong_per_second, with_blast, blast_per_second }
 }
 
 /// Asks with keys that are well-formed and unknown, each another one, at the rate. Returns how many were answered in a second.

@@ -4,7 +4,7 @@
 //! The event time of a unary call is its admission (M9). A part of a long exchange, and the final record that follows such parts, was used when the
 //! part ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use calendar::Timestamp;
 use gateway_control::{
@@ -15,6 +15,7 @@ use gateway_control::{
 };
 use ids::{ApiKeyId, ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId};
 use journal::{KeyMode, MeterItem, Outcome, RecordKind, UsageRecord};
+use smallvec::SmallVec;
 
 use crate::core::FastMap;
 
@@ -52,6 +53,8 @@ struct Sums {
 }
 
 type LatencyKey = (NamespaceId, SubscriptionId, RouteId, Timestamp);
+/// Buckets in their order, and how many calls fell into each. In one segment a caller has few.
+type Histogram = SmallVec<[(u16, u64); 4]>;
 
 /// A fold while records are added. The order in which they come does not matter.
 #[derive(Debug)]
@@ -60,13 +63,13 @@ pub struct Fold {
     records: u64,
     receipts: Vec<u64>,
     rows: FastMap<RowKey, Sums>,
-    latency: BTreeMap<LatencyKey, BTreeMap<u16, u64>>,
+    latency: FastMap<LatencyKey, Histogram>,
 }
 
 impl Fold {
     /// Begins.
     pub fn new(facts: SegmentFacts) -> Self {
-        Self { facts, records: 0, receipts: Vec::new(), rows: FastMap::default(), latency: BTreeMap::new() }
+        Self { facts, records: 0, receipts: Vec::new(), rows: FastMap::default(), latency: FastMap::default() }
     }
 
     /// Adds a record.
@@ -87,8 +90,11 @@ impl Fold {
     /// The batch.
     pub fn finish(self) -> UsageBatch {
         let Self { facts, records, receipts, rows, latency } = self;
-        let mut rows: Vec<UsageRow> = rows.into_iter().map(|(key, sums)| sums.into_row(key)).collect();
-        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        // References are put in order: rows are long.
+        let mut sums: Vec<(&RowKey, &Sums)> = rows.iter().collect();
+        sums.sort_unstable_by_key(|(key, _)| *key);
+        let mut latency: Vec<LatencyRow> = latency.into_iter().map(latency_row).collect();
+        latency.sort_unstable_by_key(|row| (row.namespace, row.subscription, row.route, row.minute));
         UsageBatch {
             format: FORMAT,
             fold_version: FOLD_VERSION,
@@ -102,8 +108,8 @@ impl Fold {
             next_receipt: facts.next_receipt,
             final_receipts: ranges(receipts),
             records,
-            rows,
-            latency: latency.into_iter().map(latency_row).collect(),
+            rows: sums.into_iter().map(|(key, sums)| sums.row(key)).collect(),
+            latency,
             run: facts.run,
         }
     }
@@ -120,7 +126,12 @@ impl Fold {
             RouteId::from_bytes(usage.route),
             Timestamp::from_micros(usage.admitted_at).floor_minute(),
         );
-        *self.latency.entry(key).or_default().entry(latency_bucket(usage.duration_micros)).or_default() += 1;
+        let bucket = latency_bucket(usage.duration_micros);
+        let histogram = self.latency.entry(key).or_default();
+        match histogram.binary_search_by_key(&bucket, |(known, _)| *known) {
+            Ok(at) => histogram[at].1 += 1,
+            Err(at) => histogram.insert(at, (bucket, 1)),
+        }
     }
 }
 
@@ -149,9 +160,9 @@ impl Sums {
         }
     }
 
-    fn into_row(self, key: RowKey) -> UsageRow {
+    fn row(&self, key: &RowKey) -> UsageRow {
         UsageRow {
-            key,
+            key: key.clone(),
             count: self.count,
             incomplete: self.incomplete,
             sum: Micros(self.sum),
@@ -159,7 +170,7 @@ impl Sums {
             max: self.max.into(),
             last: self.last.into(),
             last_at: self.last_at.0,
-            uniques: self.uniques.into_iter().collect(),
+            uniques: self.uniques.iter().copied().collect(),
         }
     }
 }
@@ -197,8 +208,8 @@ fn row_key(record: &UsageRecord, item: &MeterItem, at: Timestamp) -> RowKey {
     }
 }
 
-fn latency_row(((namespace, subscription, route, minute), histogram): (LatencyKey, BTreeMap<u16, u64>)) -> LatencyRow {
-    LatencyRow { namespace, subscription, route, minute, histogram: histogram.into_iter().collect() }
+fn latency_row(((namespace, subscription, route, minute), histogram): (LatencyKey, Histogram)) -> LatencyRow {
+    LatencyRow { namespace, subscription, route, minute, histogram: histogram.to_vec() }
 }
 
 /// Numbers as inclusive ranges in rising order.
