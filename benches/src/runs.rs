@@ -19,6 +19,9 @@ use crate::{
     world::{Size, World},
 };
 
+/// How long a proxy is called before each run that counts, so that the run finds it as it is in use and not as it is after a rest: leases of subscriptions
+/// that rest go back to the ledger, connections to the upstream close.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// Connections of a run in a closed loop.
 pub const CONNECTIONS: usize = 64;
 /// The peers' installation.
@@ -132,13 +135,10 @@ impl Bench {
             proxies.push(peers::envoy(&binary, folder, &self.cores, &world)?);
         }
         proxies.push(gateway.process);
-        // Caches, leases and connections are warm before anything counts.
-        for proxy in &proxies {
-            load.closed_loop(proxy, CONNECTIONS, Duration::from_secs(2))?;
-        }
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); proxies.len()];
         for _ in 0..self.rounds {
             for (proxy, runs) in proxies.iter().zip(&mut runs) {
+                load.closed_loop(proxy, CONNECTIONS, WARM_UP)?;
                 runs.push(load.closed_loop(proxy, CONNECTIONS, self.duration)?);
             }
         }

@@ -1,11 +1,12 @@
 //! The gateway's calls to the portal, with its own credential (SEMANTICS P6).
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use gateway_control::{
     credential::Credential,
     lease::{LeaseExchange, LeaseGrants},
@@ -25,6 +26,33 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most of an error's body that goes to the log.
 const MAX_ERROR_CHARS: usize = 500;
+
+/// How much of a batch is written before others that wait for the processor have it.
+const WRITTEN_AT_ONCE: usize = 32 * 1024;
+
+/// Writes into memory, and lets others have the processor now and then: all of a batch takes milliseconds, for which a call that comes on the same
+/// processor would have to wait.
+struct Paced<'a> {
+    room: &'a mut BytesMut,
+    since_yield: usize,
+}
+
+impl io::Write for Paced<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.room.extend_from_slice(bytes);
+        self.since_yield += bytes.len();
+        if self.since_yield >= WRITTEN_AT_ONCE {
+            self.since_yield = 0;
+            std::thread::yield_now();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Why the portal's answer is none.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +125,7 @@ impl Portal {
     /// A batch as JSON, in memory that comes back when it has been sent. A busy second's batch takes some milliseconds.
     pub fn written(&self, batch: &UsageBatch) -> Bytes {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        serde_json::to_writer((&mut *room).writer(), batch).expect("batches have string keys and no failing parts");
+        serde_json::to_writer(Paced { room: &mut room, since_yield: 0 }, batch).expect("batches have string keys and no failing parts");
         room.split().freeze()
     }
 

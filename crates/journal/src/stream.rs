@@ -83,7 +83,7 @@ pub(crate) struct Stream {
     pub spares: AtomicU64,
     /// The keeper wants the writer to leave its segment, because a flush of it failed.
     pub leave_segment: AtomicBool,
-    /// The last segment was filled before its time: the next ones will be, too.
+    /// More than half of the last segment was filled: so it will be with the next ones.
     pub busy: AtomicBool,
     pub closed: AtomicBool,
     /// Names were made in the folder since it was last flushed.

@@ -303,7 +303,7 @@ impl StreamWriter {
                 return false;
             }
         }
-        self.stream.busy.store(false, Relaxed);
+        self.stream.busy.store(self.end > self.limit / 2, Relaxed);
         self.move_on(now).is_ok()
     }
 
