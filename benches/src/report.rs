@@ -124,7 +124,7 @@ fn scale(text: &mut String, scale: &Scale) {
     let mut row = |what: &str, measured: String, target: &str| line(text, &format!("| {what} | {measured} | {target} |"));
     row("start from the cached policy, process to ready", format!("{:.2} s", scale.start_millis as f64 / 1e3), "3 s");
     let each = |rss: u64| rss.saturating_sub(scale.rss_empty) as f64 / scale.keys as f64;
-    row("resident memory a key, after that start", format!("{:.0} B", each(scale.rss)), "250 B");
+    row("resident memory a key, after that start and three seconds of refused calls", format!("{:.0} B", each(scale.rss)), "250 B");
     let share = scale.per_second / scale.small_per_second;
     row(
         "throughput of calls with 10,000 of these keys, against a gateway that knows only those",

@@ -55,7 +55,7 @@ pub struct Peer {
     pub busy: f64,
     /// Calls that were not answered with 2xx, over all rounds.
     pub errors: u64,
-    /// At the fixed rate.
+    /// At the fixed rate, the median of the rounds.
     pub p50: u64,
     /// At the fixed rate.
     pub p99: u64,
@@ -144,11 +144,14 @@ impl Bench {
         }
         let haproxy = proxies.iter().position(|proxy| proxy.name == "haproxy").context("haproxy is a peer")?;
         let rate = (median(&runs[haproxy], |run| run.per_second) / 2.0) as u64;
-        let mut rows = Vec::new();
-        for (proxy, runs) in proxies.iter().zip(&runs) {
-            let latencies = load.open_loop(proxy.address, CONNECTIONS, rate, self.duration)?;
-            rows.push(row(proxy, runs, latencies));
+        let mut latencies: Vec<Vec<Latencies>> = vec![Vec::new(); proxies.len()];
+        for _ in 0..self.rounds {
+            for (proxy, latencies) in proxies.iter().zip(&mut latencies) {
+                latencies.push(load.open_loop(proxy.address, CONNECTIONS, rate, self.duration)?);
+            }
         }
+        let rows: Vec<Peer> =
+            proxies.iter().zip(&runs).zip(&latencies).map(|((proxy, runs), latencies)| row(proxy, runs, latencies)).collect();
         for row in &rows {
             say(&format!("{row:?}"));
         }
@@ -181,22 +184,23 @@ fn envoy() -> Option<PathBuf> {
 }
 
 /// The median of a figure over runs.
-pub fn median(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
+pub fn median<T>(runs: &[T], figure: impl Fn(&T) -> f64) -> f64 {
     let mut figures: Vec<f64> = runs.iter().map(figure).collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn row(proxy: &Process, runs: &[Run], latencies: Latencies) -> Peer {
+fn row(proxy: &Process, runs: &[Run], latencies: &[Latencies]) -> Peer {
+    let at = |pick: fn(&Latencies) -> u64| median(latencies, |latencies| pick(latencies) as f64) as u64;
     Peer {
         name: proxy.name.clone(),
         per_second: median(runs, |run| run.per_second),
         cpu_micros: median(runs, |run| run.cpu_micros),
         busy: median(runs, |run| run.busy),
         errors: runs.iter().map(|run| run.errors).sum(),
-        p50: latencies.p50,
-        p99: latencies.p99,
-        p999: latencies.p999,
+        p50: at(|latencies| latencies.p50),
+        p99: at(|latencies| latencies.p99),
+        p999: at(|latencies| latencies.p999),
     }
 }
 

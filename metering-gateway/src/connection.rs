@@ -247,3 +247,22 @@ fn builder() -> http2::Builder<LocalExecutor> {
         .keep_alive_timeout(PING_TIMEOUT);
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function of so many arguments returns.
+    fn size_returned<A, B, C, D, E, R>(_: impl Fn(A, B, C, D, E) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// Every connection has this much memory for as long as it is open, and those of a busy core should fit into its caches together. What grows beyond the
+    /// bound is mostly a future that stands in another twice: once as an argument, once where it is awaited. `pin!` where it is made, or `Box::pin` where it
+    /// is rare, keeps it out.
+    #[test]
+    fn a_connection_has_little_state() {
+        let size = size_returned(welcome);
+        assert!(size <= 5 * 1024, "{size} bytes");
+    }
+}
