@@ -60,6 +60,10 @@ impl FlushMap {
     }
 }
 
+/// How many bytes of pages are made at once: who waits for the processor has it in between.
+#[cfg(target_os = "linux")]
+const POPULATED_AT_ONCE: usize = 256 * 1024;
+
 /// A segment file, mapped by its one owner.
 #[derive(Debug)]
 pub(crate) struct SegmentMap(MmapMut);
@@ -76,8 +80,12 @@ impl SegmentMap {
     /// that will be filled. Systems that cannot do it fault later, which costs time and nothing else.
     pub fn populate(&self) {
         #[cfg(target_os = "linux")]
-        if let Err(error) = self.0.advise(memmap2::Advice::PopulateWrite) {
-            tracing::debug!(%error, "a segment's pages are not made ahead");
+        for offset in (0..self.0.len()).step_by(POPULATED_AT_ONCE) {
+            let length = POPULATED_AT_ONCE.min(self.0.len() - offset);
+            if let Err(error) = self.0.advise_range(memmap2::Advice::PopulateWrite, offset, length) {
+                return tracing::debug!(%error, "a segment's pages are not made ahead");
+            }
+            std::thread::yield_now();
         }
     }
 

@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    fold::{Fold, SegmentFacts},
+    fold::{Fold, SegmentFacts, paced},
     lanes::{LOOK_AHEAD, Lanes, Place, Waiting},
     told::{self, Told},
 };
@@ -343,9 +343,6 @@ impl Shipper {
     }
 }
 
-/// How many records are folded before others that wait for the processor have it.
-const FOLDED_AT_ONCE: usize = 128;
-
 fn fold_segment(shared: &Shared, segment: &PendingSegment) -> Result<UsageBatch, JournalError> {
     let reader = shared.journal.read(segment.stream, segment.seq)?;
     let info = reader.info();
@@ -363,11 +360,7 @@ fn fold_segment(shared: &Shared, segment: &PendingSegment) -> Result<UsageBatch,
         }),
     };
     let mut fold = Fold::new(facts);
-    for (number, record) in reader.records().enumerate() {
-        // All of them take milliseconds, for which a call that comes on the same processor would have to wait.
-        if number % FOLDED_AT_ONCE == 0 {
-            std::thread::yield_now();
-        }
+    for record in paced(reader.records()) {
         fold.add(&record?);
     }
     Ok(fold.finish())
