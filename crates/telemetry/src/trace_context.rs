@@ -4,6 +4,8 @@
 pub const TRACEPARENT_BYTES: usize = 55;
 /// The flag of a trace that is recorded.
 pub const SAMPLED: u8 = 0x01;
+/// The flag of a trace whose id is random in its last 56 bits (Trace Context Level 2).
+pub const RANDOM: u8 = 0x02;
 /// The most members of a `tracestate`.
 const MAX_MEMBERS: usize = 32;
 /// The longest key, and the longest value, of a member.

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use telemetry::trace_context::{SAMPLED, TraceContext, is_valid_tracestate};
+use telemetry::trace_context::{RANDOM, SAMPLED, TraceContext, is_valid_tracestate};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -119,6 +119,9 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// No trace.
+    pub const NONE: Self = Self { trace_id: None, span: None, forward: Forward::Pass };
+
     /// The place of a call that has come. `ratio` is absent where no trace begins here.
     pub fn begin(ids: &TraceIds, incoming: Incoming, ratio: Option<f64>, exported: bool) -> Self {
         match incoming {
@@ -146,7 +149,9 @@ impl Trace {
 
     /// Another span of a trace.
     fn go_on(ids: &TraceIds, context: TraceContext, parent: Option<[u8; 8]>, with_state: bool) -> Self {
-        let TraceContext { trace_id, flags, .. } = context;
+        let trace_id = context.trace_id;
+        // Flags that are not known must be zero in what goes on (W3C Trace Context, 3.2.2.5): what they would say of the gateway nobody knows.
+        let flags = context.flags & (SAMPLED | RANDOM);
         let client = ids.span_id();
         let span = context.is_sampled().then(|| SpanIds { trace_id, parent, server: ids.span_id(), client, flags });
         let context = TraceContext { trace_id, span_id: client, flags };
@@ -231,6 +236,16 @@ mod tests {
         assert_eq!(trace.span, None, "a caller that does not record is followed");
         let parent = parent.expect("a context");
         assert!(parent.starts_with(&PARENT[..36]) && parent.ends_with("-00") && parent != unsampled, "{parent}");
+    }
+
+    #[test]
+    fn flags_that_are_not_known_end_here() {
+        for (came, goes) in [("-01", 0x01), ("-ff", 0x03), ("-03", 0x03), ("-05", 0x01), ("-fe", 0x02), ("-80", 0x00)] {
+            let (trace, parent, _) = forwarded(&[("traceparent", &PARENT.replace("-01", came))], None, true);
+            let context = TraceContext::parse(parent.expect("a context").as_bytes()).expect("valid");
+            assert_eq!(context.flags, goes, "{came}");
+            assert_eq!(trace.span.map(|span| span.flags), Some(goes).filter(|flags| flags & SAMPLED != 0), "{came}");
+        }
     }
 
     #[test]
