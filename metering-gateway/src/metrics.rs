@@ -13,8 +13,9 @@ use journal::{AnsweredBy, Outcome};
 use crate::pipeline::respond::Failure;
 
 /// The problems that are counted by name.
-pub(crate) const PROBLEMS: [&str; 27] = [
+pub(crate) const PROBLEMS: [&str; 28] = [
     "malformed-request",
+    "head-too-large",
     "ambiguous-path",
     "no-route",
     "method-not-allowed",
@@ -234,5 +235,23 @@ impl Metrics {
 
     pub(crate) fn sum_gauge(&self, gauge: impl Fn(&CoreMetrics) -> &AtomicI64) -> i64 {
         self.cores.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|core| gauge(core).load(Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slugs are read from the one place that names them, so that a new failure cannot be forgotten here.
+    #[test]
+    fn every_problem_is_counted_by_its_name() {
+        let source = include_str!("pipeline/respond.rs");
+        let named = source.split_once("pub fn slug").and_then(|(_, rest)| rest.split_once("pub fn title")).expect("slugs, then titles").0;
+        let slugs: Vec<&str> = named.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(slugs.len() > 25 && slugs.contains(&"head-too-large"), "{slugs:?}");
+        for slug in slugs {
+            assert!(PROBLEMS.contains(&slug), "{slug} would be counted as another");
+        }
+        assert_eq!(PROBLEMS.last(), Some(&"other"));
     }
 }
