@@ -76,9 +76,9 @@ pub struct Source {
 /// Where a request went, for those who tell of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Way {
-    /// The address of the last try; none if there was no connection.
+    /// The address of the last try, connected or not; none if there was no address to go to.
     pub address: Option<SocketAddr>,
-    /// How many tries there were.
+    /// How many tries there were. Addresses that could not be connected to before another one count for one try with it.
     pub tries: u32,
 }
 
@@ -132,9 +132,9 @@ impl RequestBody {
 }
 
 impl Source {
-    /// A try begins, on a connection to an address.
-    pub fn goes_to(&self, address: SocketAddr) {
-        self.way.set(Way { address: Some(address), tries: self.way.get().tries + 1 });
+    /// A request is about to go to an address: for the first time in a try (`begins`), or because another address could not be connected to.
+    pub fn goes_to(&self, address: SocketAddr, begins: bool) {
+        self.way.set(Way { address: Some(address), tries: self.way.get().tries + u32::from(begins) });
     }
 
     /// Where the request went.

@@ -101,7 +101,6 @@ pub async fn send(
     let mut body = Some(body);
     loop {
         let (busy, carrier) = sending.connect().await?;
-        sending.source.goes_to(busy.address().socket);
         let this_body = match body.take() {
             Some(body) => body,
             // Who sends again has made sure of it.
@@ -137,6 +136,7 @@ fn is_idempotent(method: &Method) -> bool {
 impl Sending<'_> {
     /// A connection to one of the addresses. Nothing is sent yet, so that another address may be tried without harm; that is not a retry.
     async fn connect(&mut self) -> Result<(Busy, Carrier), UpstreamError> {
+        let mut begins = true;
         loop {
             let Some(address) = self.group.pick(&self.tried) else {
                 self.group.resolved(self.patience.connect).await?;
@@ -144,6 +144,7 @@ impl Sending<'_> {
             };
             let busy = Busy::new(address);
             let address = busy.address();
+            self.source.goes_to(address.socket, std::mem::take(&mut begins));
             match address.acquire(self.namespace, self.patience.connect, self.switches).await {
                 Ok(carrier) => return Ok((busy, carrier)),
                 Err(error) => {
