@@ -106,22 +106,23 @@ pub struct Config {
 /// Settings of the journal.
 #[derive(Debug, Clone, clap::Args)]
 pub struct JournalConfig {
-    /// Bytes that a segment is preallocated with; a multiple of 4096.
+    /// Bytes that a segment of the journal is preallocated with; a multiple of 4096.
     #[arg(long, env = "GATEWAY_JOURNAL_SEGMENT_BYTES", default_value_t = 8 * 1024 * 1024)]
     pub segment_size_bytes: u64,
-    /// A segment is sealed and shipped when its first record is this old.
+    /// A segment of the journal is sealed and shipped when its first record is this old.
     #[arg(long, env = "GATEWAY_JOURNAL_MAX_AGE", default_value = "1s", value_parser = duration)]
     pub max_age: Duration,
     /// The most bytes the journal may take.
     #[arg(long, env = "GATEWAY_JOURNAL_DISK_BOUND_BYTES", default_value_t = 8 * 1024 * 1024 * 1024)]
     pub disk_bound_bytes: u64,
-    /// How often records are flushed to the disk: the most that a power loss may cost.
+    /// How often the journal's records are flushed to the disk: the most that a power loss may cost.
     #[arg(long, env = "GATEWAY_JOURNAL_FLUSH_INTERVAL", default_value = "100ms", value_parser = duration)]
     pub flush_interval: Duration,
-    /// How long a segment is kept after the portal took it, should the portal need it again.
+    /// How long a segment of the journal is kept after the portal took it, should the portal need it again.
     #[arg(long, env = "GATEWAY_JOURNAL_RETAIN_ACKED", default_value = "24h", value_parser = duration)]
     pub retain_acked: Duration,
-    /// What the end of an answer waits for: `process`, its record survives a kill of the gateway; `power`, it is flushed, and survives a loss of power.
+    /// What of the journal the end of an answer waits for: with `process` its record survives a kill of the gateway, with `power` it is flushed, and survives
+    /// a loss of power.
     #[arg(long, env = "GATEWAY_JOURNAL_DURABILITY", value_enum, default_value_t = Durability::Process)]
     pub durability: Durability,
     /// What happens to calls when the journal has no room for their records.

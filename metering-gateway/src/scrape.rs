@@ -119,7 +119,8 @@ impl GatewayCollector {
         scrape.durations("call_duration_seconds", help, metrics, |core| &core.durations)?;
         let help = "Time from admission to the head of the upstream's answer, by class of status";
         scrape.durations("upstream_duration_seconds", help, metrics, |core| &core.upstream_times)?;
-        scrape.counter("incomplete_answers", "Answers that the caller did not get whole", metrics.sum(|core| &core.incomplete))?;
+        let help = "Admitted calls that broke off, or that their upstream failed, also where the gateway answered those whole with a problem of its own";
+        scrape.counter("incomplete_answers", help, metrics.sum(|core| &core.incomplete))?;
         scrape.counter("units_defaulted", "Calls whose upstream declared no units", metrics.sum(|core| &core.defaulted_units))?;
         let estimated = "Calls that ended before their upstream came to declare its units";
         scrape.counter("units_estimated", estimated, metrics.sum(|core| &core.estimated_units))?;

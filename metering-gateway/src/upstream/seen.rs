@@ -19,7 +19,8 @@ pub struct AddressSeen {
     pub in_flight: u64,
     /// Calls that wait for a connection.
     pub waiting: u64,
-    /// Microseconds until the head of an answer, weighed by age; the largest of all cores.
+    /// What the balancer weighs the address by; the largest of all cores. It starts from the microseconds until the heads of answers, is raised by failures,
+    /// and sinks to 0 while nothing is sent there, so it is no measure of the upstream's latency.
     pub latency_micros: u64,
     /// Heads of answers that came, since the start.
     pub answers: u64,
