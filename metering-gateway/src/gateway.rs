@@ -103,6 +103,7 @@ struct Gateway {
 impl Gateway {
     fn start(config: Config, clock: Arc<dyn Clock>, listeners: Listeners, shutdown: &CancellationToken) -> anyhow::Result<Self> {
         config.listener.check()?;
+        config.observe.check()?;
         let certificates = Some(&config.listener).filter(|listener| listener.is_secured()).map(Certificates::load).transpose()?;
         let Opened { journal, writers, report } = open_journal(&config, &*clock)?;
         let data = bind(listeners.data, config.listen, writers.len())?;

@@ -3,14 +3,18 @@
 //! It holds the id of a key and never the key, no header that could carry a credential, and no body; target and user agent are redacted.
 
 use std::{
+    borrow::Cow,
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -31,8 +35,28 @@ const QUEUE: usize = 8_192;
 #[derive(Debug)]
 pub struct AccessLog {
     queue: SyncSender<Option<Arc<Call>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    dropped: Arc<AtomicU64>,
+    thread: Mutex<Option<Writing>>,
+    counts: Arc<Counts>,
+}
+
+/// The log's thread.
+#[derive(Debug)]
+struct Writing {
+    thread: JoinHandle<()>,
+    /// Nothing comes by it; it ends with the thread.
+    ended: Receiver<()>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Calls that the queue took.
+    taken: AtomicU64,
+    /// Of those, calls that were written, or of which it is known that they could not be.
+    settled: AtomicU64,
+    /// Calls that the queue did not take, or that could not be written.
+    dropped: AtomicU64,
+    /// The thread shall end once nothing waits.
+    closing: AtomicBool,
 }
 
 impl AccessLog {
@@ -46,29 +70,42 @@ impl AccessLog {
             None => Box::new(io::stdout()),
         };
         let (queue, calls) = sync_channel(QUEUE);
-        let dropped = Arc::<AtomicU64>::default();
-        let counter = dropped.clone();
-        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write(&calls, out, &counter))?;
-        Ok(Self { queue, thread: Mutex::new(Some(thread)), dropped })
+        let (end, ended) = sync_channel(1);
+        let counts = Arc::<Counts>::default();
+        let counting = counts.clone();
+        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            let _ends_with_the_thread = end;
+            write(&calls, out, &counting);
+        })?;
+        Ok(Self { queue, thread: Mutex::new(Some(Writing { thread, ended })), counts })
     }
 
     /// Hands a call over. Dropped and counted if too many wait.
     pub fn offer(&self, call: Arc<Call>) {
-        if self.queue.try_send(Some(call)).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
-        }
+        let counter = if self.queue.try_send(Some(call)).is_ok() { &self.counts.taken } else { &self.counts.dropped };
+        counter.fetch_add(1, Relaxed);
     }
 
     /// Calls that were dropped, or could not be written.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+        self.counts.dropped.load(Relaxed)
     }
 
-    /// Writes what waits and ends the thread.
-    pub fn close(&self) {
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        // A thread that has ended already has nothing left to write.
-        if self.queue.send(None).is_ok() && thread.join().is_err() {
+    /// Writes what waits and ends the thread. One that whoever reads the log keeps waiting for longer than `within` is left behind, and what it has not
+    /// written is counted as dropped.
+    pub fn close(&self, within: Duration) {
+        let Some(Writing { thread, ended }) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        // Before the word that wakes it: in a full queue there is no room for that, and the thread looks here once it has emptied it.
+        self.counts.closing.store(true, SeqCst);
+        let _ = self.queue.try_send(None);
+        if ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            let Counts { taken, settled, dropped, .. } = &*self.counts;
+            let left = taken.load(Relaxed).saturating_sub(settled.load(Relaxed));
+            dropped.fetch_add(left, Relaxed);
+            tracing::warn!(lines = left, ?within, "the end of the access log was not written: whoever reads it does not");
+            return;
+        }
+        if thread.join().is_err() {
             tracing::error!("the access log's thread panicked");
         }
     }
@@ -79,7 +116,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path).map_err(named)
 }
 
-fn write(calls: &Receiver<Option<Arc<Call>>>, out: Box<dyn Write + Send>, dropped: &AtomicU64) {
+fn write(calls: &Receiver<Option<Arc<Call>>>, out: Box<dyn Write + Send>, counts: &Counts) {
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     let mut unflushed = 0;
     let mut failing = false;
@@ -88,33 +125,35 @@ fn write(calls: &Receiver<Option<Arc<Call>>>, out: Box<dyn Write + Send>, droppe
             Ok(call) => call,
             Err(TryRecvError::Disconnected) => return,
             Err(TryRecvError::Empty) => {
-                failing = told(out.flush(), failing, std::mem::take(&mut unflushed), dropped);
+                failing = told(out.flush(), failing, std::mem::take(&mut unflushed), counts);
+                if counts.closing.load(SeqCst) {
+                    return;
+                }
                 match calls.recv() {
                     Ok(call) => call,
                     Err(_) => return,
                 }
             }
         };
-        let Some(call) = call else {
-            told(out.flush(), failing, unflushed, dropped);
-            return;
-        };
+        // The word that it shall end: what came before it is written first.
+        let Some(call) = call else { continue };
         unflushed += 1;
         let mut line = serde_json::to_vec(&Line::of(&call)).unwrap_or_default();
         line.push(b'\n');
         if let Err(error) = out.write_all(&line) {
-            failing = told(Err(error), failing, std::mem::take(&mut unflushed), dropped);
+            failing = told(Err(error), failing, std::mem::take(&mut unflushed), counts);
         }
     }
 }
 
 /// Says once that the log cannot be written, and once that it can again; counts what may be lost meanwhile. Returns whether it is failing.
-fn told(result: io::Result<()>, failing: bool, unflushed: u64, dropped: &AtomicU64) -> bool {
+fn told(result: io::Result<()>, failing: bool, unflushed: u64, counts: &Counts) -> bool {
+    counts.settled.fetch_add(unflushed, Relaxed);
     match result {
         Ok(()) if failing => tracing::info!("the access log can be written again"),
         Ok(()) => (),
         Err(error) => {
-            dropped.fetch_add(unflushed, Relaxed);
+            counts.dropped.fetch_add(unflushed, Relaxed);
             if !failing {
                 tracing::error!(%error, "the access log cannot be written");
             }
@@ -138,8 +177,10 @@ struct Line<'a> {
     scheme: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<String>,
-    method: &'a str,
-    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,9 +230,9 @@ impl<'a> Line<'a> {
             client: call.client,
             protocol: format!("{:?}", call.version),
             scheme: call.scheme,
-            host: call.host().map(|host| redact::text(&host).into_owned()),
-            method: call.method.as_str(),
-            path: redact::path(call.target.path()).into_owned(),
+            host: call.host(),
+            method: call.has_head.then(|| redact::escaped(call.method.as_str())),
+            path: call.has_head.then(|| redact::path(call.target.path())),
             query: call.target.query().map(redact::query),
             user_agent: call.user_agent(),
             route: seen.route.as_ref().map(|route| route.id),
@@ -230,14 +271,16 @@ fn seconds(duration: Duration) -> f64 {
 }
 
 impl Call {
-    /// The host that was called: the header, or the target's.
+    /// The host that was called: the header, or the target's. Redacted, and without what stands before an `@`, which is a name and a password.
     pub fn host(&self) -> Option<String> {
-        let header = self.host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-        header.or_else(|| self.target.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default().to_owned()))
+        let header = self.host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()));
+        let called = header.or_else(|| self.target.authority().map(|authority| authority.as_str().into()))?;
+        let host = called.rsplit('@').next().unwrap_or_default();
+        Some(redact::escaped(host).into_owned())
     }
 
     /// What the caller says that it is, redacted.
     pub fn user_agent(&self) -> Option<String> {
-        self.user_agent.as_ref().map(|agent| redact::text(&String::from_utf8_lossy(agent.as_bytes())).into_owned())
+        self.user_agent.as_ref().map(|agent| redact::escaped(&String::from_utf8_lossy(agent.as_bytes())).into_owned())
     }
 }

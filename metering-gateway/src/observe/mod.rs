@@ -5,13 +5,14 @@
 //! thread exports the spans; what does not fit into a queue is dropped and counted, and no call ever waits.
 
 pub mod access_log;
+pub mod collector;
 pub mod observation;
 pub mod redact;
 pub mod settings;
 pub mod spans;
 pub mod trace;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request};
 use tokio::sync::mpsc;
@@ -27,6 +28,9 @@ use self::{
     trace::{Incoming as IncomingTrace, Trace, TraceIds},
 };
 use crate::{listener::Peer, pipeline::caller::CallerStream};
+
+/// How long the end of the access log may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where observations go.
 #[derive(Debug)]
@@ -61,16 +65,36 @@ impl Observer {
     ) -> (Trace, Option<Observation>) {
         let incoming = IncomingTrace::of(request.headers());
         let trace = Trace::begin(ids, incoming, self.trace_ratio, self.spans.is_some());
-        let logged = match self.mode {
-            AccessLogMode::Off => false,
-            AccessLogMode::Sampled => ids.chance(self.log_ratio),
-            AccessLogMode::Errors | AccessLogMode::All => true,
-        };
+        let logged = self.logs(ids);
         let observation = (logged || trace.span.is_some()).then(|| {
             let call = Call::begin(request, request_id, peer, now, &trace, logged);
             Observation::new(self.clone(), call)
         });
         (trace, observation)
+    }
+
+    /// What came is no request, and is answered with a problem. It has a line in the access log, and no span: nothing is known of its trace.
+    pub fn refused(
+        self: &Arc<Self>,
+        ids: &TraceIds,
+        request_id: &HeaderValue,
+        peer: &Peer,
+        now: calendar::Timestamp,
+    ) -> Option<Observation> {
+        if !self.logs(ids) {
+            return None;
+        }
+        let call = Call::begin(&Request::new(()), request_id, peer, now, &Trace::NONE, true);
+        Some(Observation::new(self.clone(), Call { has_head: false, ..call }))
+    }
+
+    /// Whether the access log may want a call.
+    fn logs(&self, ids: &TraceIds) -> bool {
+        match self.mode {
+            AccessLogMode::Off => false,
+            AccessLogMode::Sampled => ids.chance(self.log_ratio),
+            AccessLogMode::Errors | AccessLogMode::All => true,
+        }
     }
 
     /// A call is over.
@@ -86,10 +110,10 @@ impl Observer {
         }
     }
 
-    /// Writes what is in the access log's queue and closes it. Blocks.
+    /// Writes what is in the access log's queue and closes it. Blocks, but no longer than whoever reads the log may take at the end.
     pub fn close(&self) {
         if let Some(log) = &self.log {
-            log.close();
+            log.close(CLOSE_WITHIN);
         }
     }
 
@@ -107,6 +131,7 @@ impl Observer {
 impl Seen {
     /// Whether the log of errors has it: it failed, was denied, or did not arrive whole.
     fn is_error(&self) -> bool {
-        self.status.is_none_or(|status| status >= 400) || self.outcome != journal::Outcome::Complete
+        // A gRPC call is denied with the status 200.
+        self.status.is_none_or(|status| status >= 400) || self.problem.is_some() || self.outcome != journal::Outcome::Complete
     }
 }

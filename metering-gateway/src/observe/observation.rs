@@ -54,6 +54,8 @@ pub struct Call {
     pub span: Option<SpanIds>,
     /// Whether the access log may want it.
     pub logged: bool,
+    /// Whether its head could be read. Without it method, target, host and user agent are not known.
+    pub has_head: bool,
     /// What was seen.
     pub seen: Seen,
 }
@@ -107,6 +109,7 @@ impl Call {
             trace_id: trace.trace_id,
             span: trace.span,
             logged,
+            has_head: true,
             seen: Seen {
                 route: None,
                 key: None,

@@ -21,6 +21,7 @@ pub struct ObserveConfig {
     #[arg(long, env = "GATEWAY_ACCESS_LOG_SAMPLE_RATIO", default_value_t = 0.01, value_parser = ratio)]
     pub access_log_ratio: f64,
     /// Where spans go: the base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`. Without it, none are made.
+    /// Headers for it, such as of authorization, are taken from the variable `OTEL_EXPORTER_OTLP_HEADERS`: `name=value`, parted by commas.
     #[arg(long, env = "GATEWAY_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<Url>,
     /// Which part of the traces that begin here is recorded, from 0 to 1; a caller's own choice is kept. With an endpoint the default is 0.01. Without
@@ -36,13 +37,35 @@ pub enum AccessLogMode {
     Off,
     /// A part of them, by `GATEWAY_ACCESS_LOG_SAMPLE_RATIO`.
     Sampled,
-    /// Those that were answered with 400 or more, or not whole.
+    /// Those that were answered with 400 or more, with a problem, or not whole.
     Errors,
     /// All.
     All,
 }
 
 impl ObserveConfig {
+    /// Whether the settings can be used.
+    ///
+    /// # Errors
+    /// With the setting and the fix. The URL is not told: what makes it wrong may be a password.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Some(endpoint) = &self.otlp_endpoint else { return Ok(()) };
+        anyhow::ensure!(
+            matches!(endpoint.scheme(), "http" | "https"),
+            "GATEWAY_OTLP_ENDPOINT must start with http:// or https://, not {}:",
+            endpoint.scheme()
+        );
+        anyhow::ensure!(
+            endpoint.username().is_empty() && endpoint.password().is_none(),
+            "GATEWAY_OTLP_ENDPOINT must hold no user and no password: put them into OTEL_EXPORTER_OTLP_HEADERS, as `authorization=Basic%20…`"
+        );
+        anyhow::ensure!(
+            endpoint.query().is_none() && endpoint.fragment().is_none(),
+            "GATEWAY_OTLP_ENDPOINT must be a base URL, without `?` and `#`, such as http://127.0.0.1:4318"
+        );
+        Ok(())
+    }
+
     /// Which part of the traces that begin here is recorded; `None`: none begins here.
     pub fn trace_ratio(&self) -> Option<f64> {
         self.trace_sample_ratio.or_else(|| self.otlp_endpoint.as_ref().map(|_| DEFAULT_TRACE_RATIO))

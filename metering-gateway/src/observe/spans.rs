@@ -26,8 +26,8 @@ use opentelemetry_sdk::{
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{access_log::CLIENT_CLOSED, observation::Call, redact, trace::SpanIds};
-use crate::shared::Shared;
+use super::{access_log::CLIENT_CLOSED, collector::CollectorClient, observation::Call, redact, trace::SpanIds};
+use crate::{pipeline::path, policy::services::Upstream, shared::Shared};
 
 /// The most calls that wait to be exported.
 const QUEUE: usize = 4_096;
@@ -37,6 +37,8 @@ const MAX_BATCH: usize = 512;
 const BATCH_AFTER: Duration = Duration::from_millis(500);
 /// How long a collector may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of a method that the conventions do not know is told.
+const MAX_METHOD_CHARS: usize = 64;
 
 /// The queue of calls that become spans.
 #[derive(Debug)]
@@ -83,6 +85,7 @@ pub struct Exporter {
     shared: Arc<Shared>,
     calls: mpsc::Receiver<Arc<Call>>,
     exporter: opentelemetry_otlp::SpanExporter,
+    client: CollectorClient,
     scope: InstrumentationScope,
 }
 
@@ -95,11 +98,10 @@ impl Exporter {
         let endpoint = shared.config.observe.otlp_endpoint.as_ref().context("GATEWAY_OTLP_ENDPOINT is not set")?;
         let base = endpoint.as_str().trim_end_matches('/');
         let url = if base.ends_with("/v1/traces") { base.to_owned() } else { format!("{base}/v1/traces") };
-        // A collector inside the cluster is reached as it is named.
-        let client = reqwest::Client::builder().no_proxy().timeout(EXPORT_TIMEOUT).build()?;
+        let client = CollectorClient::new(EXPORT_TIMEOUT)?;
         let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(client)
+            .with_http_client(client.clone())
             .with_endpoint(url)
             .with_timeout(EXPORT_TIMEOUT)
             .build()
@@ -112,7 +114,7 @@ impl Exporter {
                 .build(),
         );
         let scope = InstrumentationScope::builder("metering-gateway").with_version(env!("CARGO_PKG_VERSION")).build();
-        Ok(Self { shared, calls, exporter, scope })
+        Ok(Self { shared, calls, exporter, client, scope })
     }
 
     /// Exports until it is told to stop, then what waits, for as long as `finish_within`.
@@ -158,13 +160,23 @@ impl Exporter {
         let spans: Vec<SpanData> = batch.drain(..).flat_map(|call| self.spans_of(&call)).collect();
         let Some(queue) = self.shared.observer.spans() else { return };
         let count = spans.len() as u64;
-        match self.exporter.export(spans).await {
-            Ok(()) => _ = queue.exported.fetch_add(count, Relaxed),
-            Err(error) => {
-                queue.failed.fetch_add(count, Relaxed);
-                tracing::warn!(%error, count, "spans were not exported");
+        let exported = self.exporter.export(spans).await;
+        let heard = self.client.take();
+        let failed = match exported {
+            Ok(()) if heard.rejected == 0 => 0,
+            Ok(()) => {
+                let rejected = heard.rejected.min(count);
+                tracing::warn!(rejected, count, reason = heard.reason, "the collector rejected spans");
+                rejected
             }
-        }
+            Err(error) => {
+                let error = heard.error.unwrap_or_else(|| error.to_string());
+                tracing::warn!(error, count, "spans were not exported");
+                count
+            }
+        };
+        queue.failed.fetch_add(failed, Relaxed);
+        queue.exported.fetch_add(count - failed, Relaxed);
     }
 
     fn spans_of(&self, call: &Call) -> Vec<SpanData> {
@@ -177,7 +189,8 @@ impl Exporter {
     fn server(&self, call: &Call, ids: &SpanIds) -> SpanData {
         let seen = &call.seen;
         let status = seen.status.unwrap_or(CLIENT_CLOSED);
-        let method = method(call);
+        let (method, original) = method(call);
+        let host = call.host();
         let route = seen.route.as_ref().map(|route| route.template.to_string());
         let mut attributes = vec![
             KeyValue::new("http.request.method", method),
@@ -189,9 +202,10 @@ impl Exporter {
             KeyValue::new("tollkeeper.request.id", call.request_id.to_str().unwrap_or_default().to_owned()),
         ];
         let mut put = |name: &'static str, value: Option<String>| attributes.extend(value.map(|value| KeyValue::new(name, value)));
+        put("http.request.method_original", original);
         put("url.query", call.target.query().map(redact::query));
         put("http.route", route.clone());
-        put("server.address", call.host().map(|host| host_of(&host).to_owned()));
+        put("server.address", host.as_deref().map(|host| host_of(host).0.to_owned()));
         put("user_agent.original", call.user_agent());
         put("tollkeeper.route.id", seen.route.as_ref().map(|route| route.id.to_string()));
         put("tollkeeper.key.id", seen.key.as_ref().map(|key| key.id.to_string()));
@@ -200,7 +214,10 @@ impl Exporter {
         // The caller's own faults are no error of the server's span.
         let failed = status >= 500 || seen.outcome == Outcome::Broken;
         put("error.type", failed.then(|| seen.problem.map_or_else(|| status.to_string(), str::to_owned)));
-        let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
+        let port = host.as_deref().and_then(|host| host_of(host).1);
+        attributes.extend(port.map(|port| KeyValue::new("server.port", i64::from(port))));
+        let verb = verb(method);
+        let name = route.map_or_else(|| verb.to_owned(), |route| format!("{verb} {route}"));
         let ended = seen.ended_after.unwrap_or_default();
         SpanData {
             parent_span_id: ids.parent.map_or(SpanId::INVALID, SpanId::from_bytes),
@@ -214,13 +231,15 @@ impl Exporter {
     fn client(&self, call: &Call, ids: &SpanIds) -> Option<SpanData> {
         let seen = &call.seen;
         let (upstream, from) = (seen.upstream.as_ref()?, seen.sent_after?);
-        let method = method(call);
+        let (method, original) = method(call);
         let mut attributes = vec![
             KeyValue::new("http.request.method", method),
             KeyValue::new("server.address", upstream.authority.host().to_owned()),
             KeyValue::new("server.port", i64::from(upstream.port())),
-            KeyValue::new("url.scheme", if upstream.group.tls.is_some() { "https" } else { "http" }),
+            KeyValue::new("url.scheme", scheme(upstream)),
         ];
+        attributes.extend(original.map(|original| KeyValue::new("http.request.method_original", original)));
+        attributes.extend(url(call, upstream).map(|url| KeyValue::new("url.full", url)));
         if let Some(address) = seen.way.address {
             attributes.push(KeyValue::new("network.peer.address", address.ip().to_string()));
             attributes.push(KeyValue::new("network.peer.port", i64::from(address.port())));
@@ -235,7 +254,7 @@ impl Exporter {
         let status = if fault.is_some() { Status::error("") } else { Status::Unset };
         attributes.extend(fault.map(|fault| KeyValue::new("error.type", fault)));
         let to = seen.head_after.or(seen.ended_after).unwrap_or(from);
-        let made = Made { id: ids.client, kind: SpanKind::Client, name: method.to_owned(), attributes, from, to };
+        let made = Made { id: ids.client, kind: SpanKind::Client, name: verb(method).to_owned(), attributes, from, to };
         Some(SpanData { parent_span_id: SpanId::from_bytes(ids.server), status, ..self.span(call, ids, made) })
     }
 
@@ -270,10 +289,36 @@ struct Made {
     to: Duration,
 }
 
-/// The method, if it is one that the conventions know.
-fn method(call: &Call) -> &'static str {
+/// What stands for a method that the conventions do not know.
+const OTHER: &str = "_OTHER";
+
+/// The method as the conventions have it, and as it came where they do not know it.
+fn method(call: &Call) -> (&'static str, Option<String>) {
     const KNOWN: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
-    KNOWN.into_iter().find(|known| *known == call.method.as_str()).unwrap_or("_OTHER")
+    let came = call.method.as_str();
+    match KNOWN.into_iter().find(|known| *known == came) {
+        Some(known) => (known, None),
+        None => (OTHER, Some(redact::escaped(came).chars().take(MAX_METHOD_CHARS).collect())),
+    }
+}
+
+/// The method as names of spans have it.
+fn verb(method: &'static str) -> &'static str {
+    if method == OTHER { "HTTP" } else { method }
+}
+
+fn scheme(upstream: &Upstream) -> &'static str {
+    if upstream.group.tls.is_some() { "https" } else { "http" }
+}
+
+/// What was called at the upstream, redacted.
+fn url(call: &Call, upstream: &Upstream) -> Option<String> {
+    let path = path::normalize(call.target.path()).ok()?;
+    let target = call.seen.route.as_ref()?.target(&upstream.base_path, &path, call.target.query());
+    let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(redact::query(query))));
+    let host = upstream.authority.as_str().rsplit('@').next().unwrap_or_default();
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    Some(format!("{}://{host}{}{query}", scheme(upstream), redact::path(path)))
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -284,10 +329,10 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// Without the port.
-fn host_of(host: &str) -> &str {
+/// The name, and the port where there is one.
+fn host_of(host: &str) -> (&str, Option<u16>) {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port.parse().ok()),
+        _ => (host, None),
     }
 }

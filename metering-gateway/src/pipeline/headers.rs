@@ -12,6 +12,7 @@ use super::{
     forwarded::{self, Origin},
     outgoing::{is_identity, reads_as},
 };
+use crate::observe::redact;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -98,9 +99,11 @@ pub fn to_caller(headers: &mut HeaderMap, switches: bool) {
     }
 }
 
-/// The caller's id for the call, if it is short and plain; it is then kept through the whole chain.
+/// The caller's id for the call, if it is short and plain, and holds no credential; it is then kept through the whole chain, and logged as it is.
 pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(X_REQUEST_ID).filter(|value| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)).cloned()
+    let is_plain = |value: &&HeaderValue| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    let value = headers.get(X_REQUEST_ID).filter(is_plain)?;
+    value.to_str().is_ok_and(|text| !redact::holds_credential(text)).then(|| value.clone())
 }
 
 /// The protocol that an HTTP/1.1 caller asks to switch to.

@@ -21,6 +21,7 @@ mod streaming;
 mod timeouts;
 mod tls;
 mod tokens;
+mod told;
 mod upstream_groups;
 mod upstream_http2;
 mod upstream_limits;

@@ -24,10 +24,11 @@ const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// A collector that takes OTLP over HTTP and keeps the spans, with what the resource says.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Span)>>>);
+pub struct Collector(pub Arc<Mutex<Vec<(String, Span)>>>);
 
 impl Collector {
-    async fn start() -> (Self, url::Url) {
+    /// It, and where it is.
+    pub async fn start() -> (Self, url::Url) {
         let collector = Self::default();
         let router = Router::new().route("/v1/traces", post(Self::take)).with_state(collector.clone());
         (collector, format!("http://{}", serve(router).await).parse().expect("a URL"))
@@ -56,7 +57,7 @@ impl Collector {
 }
 
 /// An attribute as text.
-fn attribute(span: &Span, name: &str) -> Option<String> {
+pub fn attribute(span: &Span, name: &str) -> Option<String> {
     let value = span.attributes.iter().find(|attribute| attribute.key == name)?.value.clone()?.value?;
     Some(match value {
         AnyValue::StringValue(text) => text,

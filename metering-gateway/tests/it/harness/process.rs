@@ -85,6 +85,13 @@ impl GatewayProcess {
         self.child.kill().await.expect("killed");
     }
 
+    /// Waits for the end while nobody reads what it writes to standard output: the exit code and the log.
+    pub async fn ended_unread(mut self, within: Duration) -> (Option<i32>, Vec<String>) {
+        let _unread = self.child.stdout.take().expect("its output");
+        let status = tokio::time::timeout(within, self.child.wait()).await.expect("ends in time").expect("it was started");
+        (status.code(), self.log.await.expect("no panic"))
+    }
+
     /// Waits for the end: the exit code, what was written to standard output, and the log.
     pub async fn ended(mut self, within: Duration) -> (Option<i32>, String, Vec<String>) {
         let mut out = String::new();
