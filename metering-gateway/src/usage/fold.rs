@@ -62,14 +62,35 @@ pub struct Fold {
     facts: SegmentFacts,
     records: u64,
     receipts: Vec<u64>,
+    room: Room,
+}
+
+/// The memory of a fold, for the next one: a busy stream seals megabytes each second, and fresh memory of that size costs more than what is done with it.
+#[derive(Debug, Default)]
+pub struct Room {
     rows: FastMap<RowKey, Sums>,
     latency: FastMap<LatencyKey, Histogram>,
 }
 
+impl Room {
+    /// Memory for more rows than these is not kept.
+    const MAX_KEPT_ROWS: usize = 32_768;
+
+    /// The same, empty; none of it where it is large.
+    fn emptied(mut self) -> Self {
+        if self.rows.capacity().max(self.latency.capacity()) > Self::MAX_KEPT_ROWS {
+            return Self::default();
+        }
+        self.rows.clear();
+        self.latency.clear();
+        self
+    }
+}
+
 impl Fold {
-    /// Begins.
-    pub fn new(facts: SegmentFacts) -> Self {
-        Self { facts, records: 0, receipts: Vec::new(), rows: FastMap::default(), latency: FastMap::default() }
+    /// Begins, in the memory of another fold.
+    pub fn new(facts: SegmentFacts, room: Room) -> Self {
+        Self { facts, records: 0, receipts: Vec::new(), room: room.emptied() }
     }
 
     /// Adds a record.
@@ -82,20 +103,20 @@ impl Fold {
             self.add_latency(record);
         }
         for item in record.usage.meters.as_slice() {
-            let sums = self.rows.entry(row_key(record, item, at)).or_insert_with(|| Sums::new(item, record, at));
+            let sums = self.room.rows.entry(row_key(record, item, at)).or_insert_with(|| Sums::new(item, record, at));
             sums.add(item, record, at);
         }
     }
 
-    /// The batch.
-    pub fn finish(self) -> UsageBatch {
-        let Self { facts, records, receipts, rows, latency } = self;
+    /// The batch, and the memory for the next fold.
+    pub fn finish(self) -> (UsageBatch, Room) {
+        let Self { facts, records, receipts, room } = self;
         // References are put in order, because rows are long, and what mostly tells two of them apart stands beside them.
-        let mut sums: Vec<_> = rows.iter().map(|(key, sums)| (key.namespace.uuid(), key.subscription.uuid(), key, sums)).collect();
+        let mut sums: Vec<_> = room.rows.iter().map(|(key, sums)| (key.namespace.uuid(), key.subscription.uuid(), key, sums)).collect();
         sums.sort_unstable_by_key(|(namespace, subscription, key, _)| (*namespace, *subscription, *key));
-        let mut latency: Vec<LatencyRow> = latency.into_iter().map(latency_row).collect();
+        let mut latency: Vec<LatencyRow> = room.latency.iter().map(latency_row).collect();
         latency.sort_unstable_by_key(|row| (row.namespace, row.subscription, row.route, row.minute));
-        UsageBatch {
+        let batch = UsageBatch {
             format: FORMAT,
             fold_version: FOLD_VERSION,
             segment: SegmentRef {
@@ -111,7 +132,8 @@ impl Fold {
             rows: paced(sums.into_iter()).map(|(_, _, key, sums)| sums.row(key)).collect(),
             latency,
             run: facts.run,
-        }
+        };
+        (batch, room)
     }
 
     fn add_latency(&mut self, record: &UsageRecord) {
@@ -127,7 +149,7 @@ impl Fold {
             Timestamp::from_micros(usage.admitted_at).floor_minute(),
         );
         let bucket = latency_bucket(usage.duration_micros);
-        let histogram = self.latency.entry(key).or_default();
+        let histogram = self.room.latency.entry(key).or_default();
         match histogram.binary_search_by_key(&bucket, |(known, _)| *known) {
             Ok(at) => histogram[at].1 += 1,
             Err(at) => histogram.insert(at, (bucket, 1)),
@@ -220,7 +242,8 @@ fn row_key(record: &UsageRecord, item: &MeterItem, at: Timestamp) -> RowKey {
     }
 }
 
-fn latency_row(((namespace, subscription, route, minute), histogram): (LatencyKey, Histogram)) -> LatencyRow {
+fn latency_row((key, histogram): (&LatencyKey, &Histogram)) -> LatencyRow {
+    let (namespace, subscription, route, minute) = *key;
     LatencyRow { namespace, subscription, route, minute, histogram: histogram.to_vec() }
 }
 
@@ -287,9 +310,12 @@ mod tests {
     }
 
     fn fold(records: &[UsageRecord]) -> UsageBatch {
-        let mut fold = Fold::new(FACTS);
+        let mut other = Fold::new(FACTS, Room::default());
+        other.add(&record((7, true, 0, 404, 3, vec![(9, 9, 9)])));
+        // What another fold left in its memory is not seen.
+        let mut fold = Fold::new(FACTS, other.finish().1);
         records.iter().for_each(|record| fold.add(record));
-        fold.finish()
+        fold.finish().0
     }
 
     #[test]

@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    fold::{Fold, SegmentFacts, paced},
+    fold::{Fold, Room, SegmentFacts, paced},
     lanes::{LOOK_AHEAD, Lanes, Place, Waiting},
     told::{self, Told},
 };
@@ -89,6 +89,8 @@ pub struct Shipper {
     lanes: Mutex<Lanes>,
     /// The newest sealed segment that is known, by stream.
     newest: Mutex<HashMap<u32, u64>>,
+    /// The memory of the last fold.
+    spare: Arc<Mutex<Room>>,
 }
 
 /// Whether the portal refuses the segment, and would take others.
@@ -132,6 +134,7 @@ impl Shipper {
             failing: AtomicUsize::new(0),
             lanes,
             newest,
+            spare: Arc::default(),
         })
     }
 
@@ -279,8 +282,8 @@ impl Shipper {
     /// Reads and folds a segment and writes its batch, off the runtime: the batch, and what is told of it once it is acked. `None` if the segment is no longer
     /// there, or is damaged: what could be kept is offered in its place.
     async fn fold(&self, segment: &PendingSegment) -> Result<Option<(SegmentReport, Bytes)>, Unshipped> {
-        let (shared, portal, segment) = (self.shared.clone(), self.portal.clone(), *segment);
-        let fold = move || fold_segment(&shared, &segment).map(|batch| (told::report_acked(&batch), portal.written(&batch)));
+        let (shared, portal, segment, spare) = (self.shared.clone(), self.portal.clone(), *segment, self.spare.clone());
+        let fold = move || fold_segment(&shared, &segment, &spare).map(|batch| (told::report_acked(&batch), portal.written(&batch)));
         let folded = tokio::task::spawn_blocking(fold).await;
         match folded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
             Ok(written) => Ok(Some(written)),
@@ -343,7 +346,7 @@ impl Shipper {
     }
 }
 
-fn fold_segment(shared: &Shared, segment: &PendingSegment) -> Result<UsageBatch, JournalError> {
+fn fold_segment(shared: &Shared, segment: &PendingSegment, spare: &Mutex<Room>) -> Result<UsageBatch, JournalError> {
     let reader = shared.journal.read(segment.stream, segment.seq)?;
     let info = reader.info();
     let facts = SegmentFacts {
@@ -359,11 +362,14 @@ fn fold_segment(shared: &Shared, segment: &PendingSegment) -> Result<UsageBatch,
             before: shared.journal.first_seqs().get(&info.stream).is_none_or(|first| info.seq < *first),
         }),
     };
-    let mut fold = Fold::new(facts);
+    let room = std::mem::take(&mut *spare.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut fold = Fold::new(facts, room);
     for record in paced(reader.records()) {
         fold.add(&record?);
     }
-    Ok(fold.finish())
+    let (batch, room) = fold.finish();
+    *spare.lock().unwrap_or_else(PoisonError::into_inner) = room;
+    Ok(batch)
 }
 
 fn read_epoch(path: &Path) -> io::Result<Option<Uuid>> {
