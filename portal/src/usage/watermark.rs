@@ -131,6 +131,8 @@ async fn round(app: &App) -> Result<i64> {
 /// Merges histograms, if nobody else is at it; answers how many pieces that were.
 async fn merge(app: &App) -> Result<usize> {
     let mut tx = app.begin().await?;
+    // Before the histograms' lock, as everywhere: who makes partitions may wait for that one.
+    partitions::hold(&mut tx).await?;
     if !store::try_lock(&mut tx, Lock::Histograms).await? {
         return Ok(0);
     }

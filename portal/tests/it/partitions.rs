@@ -134,10 +134,15 @@ async fn months_are_dropped_by_retention_while_sums_and_open_periods_stay(pool: 
 
 /// Waits until somebody waits for an advisory lock, and for nothing else.
 async fn somebody_waits(pool: &PgPool) {
+    wait(pool, 1).await;
+}
+
+/// Returns once so many wait for advisory locks.
+async fn wait(pool: &PgPool, count: i64) {
     let look = async {
-        let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
-                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
-        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(pool).await.unwrap() {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(pool).await.unwrap() < count {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -189,7 +194,8 @@ async fn adding_to_the_sums_beside_a_worker_is_no_deadlock(pool: PgPool) {
     let mut tx = portal.app.begin().await.unwrap();
     partitions::make_ahead(&mut tx, portal.now()).await.unwrap();
     let worker = tokio::spawn(watermark::run(portal.app.clone()));
-    somebody_waits(&portal.app.pool).await;
+    // Those who keep sums and those who keep histograms wait for the partitions, and have taken nothing else before.
+    wait(&portal.app.pool, 2).await;
     let added = tokio::time::timeout(Duration::from_secs(20), watermark::catch_up(&mut tx, portal.now())).await.expect("it does not wait");
     assert_eq!(added.expect("no deadlock"), 1);
     tx.commit().await.unwrap();
