@@ -62,7 +62,7 @@ impl FlushMap {
 
 /// How many bytes of pages are made at once: who waits for the processor has it in between.
 #[cfg(target_os = "linux")]
-const POPULATED_AT_ONCE: usize = 256 * 1024;
+const POPULATED_AT_ONCE: usize = 64 * 1024;
 
 /// A segment file, mapped by its one owner.
 #[derive(Debug)]
@@ -73,15 +73,23 @@ impl SegmentMap {
     pub fn new(file: &File, len: usize) -> io::Result<Self> {
         // SAFETY: the folder is locked, the file is preallocated to `len` and is cut only after this map is dropped (module doc).
         let map = unsafe { MmapOptions::new().len(len).map_mut(file)? };
+        // Otherwise the first store has the system read ahead what it takes a file to be read for: up to megabytes of zeros, for which a call waits.
+        #[cfg(unix)]
+        if let Err(error) = map.advise(memmap2::Advice::Random) {
+            tracing::debug!(%error, "the system reads ahead what segments do not hold yet");
+        }
         Ok(Self(map))
     }
 
-    /// Brings all pages into memory and marks them as written, so that the writer meets no page fault. They will then all go to the disk: for segments
-    /// that will be filled. Systems that cannot do it fault later, which costs time and nothing else.
-    pub fn populate(&self) {
+    /// Brings the pages of the first bytes into memory and marks them as written, so that the writer meets no page fault there. Systems that cannot do it
+    /// fault later, which costs time and nothing else.
+    pub fn populate(&self, bytes: u64) {
+        let end = usize::try_from(bytes).map_or(self.0.len(), |bytes| bytes.min(self.0.len()));
+        #[cfg(not(target_os = "linux"))]
+        let _ = end;
         #[cfg(target_os = "linux")]
-        for offset in (0..self.0.len()).step_by(POPULATED_AT_ONCE) {
-            let length = POPULATED_AT_ONCE.min(self.0.len() - offset);
+        for offset in (0..end).step_by(POPULATED_AT_ONCE) {
+            let length = POPULATED_AT_ONCE.min(end - offset);
             if let Err(error) = self.0.advise_range(memmap2::Advice::PopulateWrite, offset, length) {
                 return tracing::debug!(%error, "a segment's pages are not made ahead");
             }

@@ -83,8 +83,8 @@ pub(crate) struct Stream {
     pub spares: AtomicU64,
     /// The keeper wants the writer to leave its segment, because a flush of it failed.
     pub leave_segment: AtomicBool,
-    /// More than half of the last segment was filled: so it will be with the next ones.
-    pub busy: AtomicBool,
+    /// How many bytes of the last segment were filled: so it will be with the next ones.
+    pub filled: AtomicU64,
     pub closed: AtomicBool,
     /// Names were made in the folder since it was last flushed.
     dir_dirty: AtomicBool,
@@ -133,7 +133,7 @@ impl Stream {
             reserved: AtomicU64::new(0),
             spares: AtomicU64::new(0),
             leave_segment: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
+            filled: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             dir_dirty: AtomicBool::new(true),
             maker: Mutex::new(Maker { next_seq, spares: sender }),
@@ -154,8 +154,9 @@ impl Stream {
         let header = Header { key, created_at: now, capacity: size, receipt_ceiling: self.ceiling.load(Ordering::Acquire) };
         match create(&path, &header) {
             Ok((file, map, flush_map)) => {
-                if ahead && self.busy.load(Ordering::Relaxed) {
-                    map.populate();
+                if ahead {
+                    let filled = self.filled.load(Ordering::Relaxed);
+                    map.populate(filled + filled / 4);
                 }
                 let end = HEADER_BYTES as u64;
                 let file = Arc::new(OpenFile {

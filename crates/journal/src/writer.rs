@@ -219,7 +219,6 @@ impl StreamWriter {
         let length = encoded_len(usage);
         let at = usage.admitted_at.saturating_add_unsigned(usage.duration_micros);
         if next_frame(self.end, length) > self.limit {
-            self.stream.busy.store(self.records > 0, Relaxed);
             self.move_on(at)?;
         }
         let start = self.end;
@@ -303,7 +302,6 @@ impl StreamWriter {
                 return false;
             }
         }
-        self.stream.busy.store(self.end > self.limit / 2, Relaxed);
         self.move_on(now).is_ok()
     }
 
@@ -318,6 +316,7 @@ impl StreamWriter {
         self.stream.leave_segment.store(false, Release);
         next.activation = Activation { first_receipt: self.next_receipt, activated_at: now };
         next.activation.encode(next.seed, next.map.bytes_mut());
+        self.stream.filled.store(self.end as u64, Relaxed);
         self.limit = next.file.capacity as usize - FOOTER_BYTES;
         self.end = HEADER_BYTES;
         self.records = 0;
