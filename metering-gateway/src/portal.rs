@@ -1,8 +1,11 @@
 //! The gateway's calls to the portal, with its own credential (SEMANTICS P6).
 
 use std::{
+    convert::Infallible,
     io,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -12,10 +15,13 @@ use gateway_control::{
     lease::{LeaseExchange, LeaseGrants},
     policy::Generation,
     status::GatewayStatus,
-    usage::{BatchAck, UsageBatch},
+    usage::BatchAck,
 };
+use http_body::{Body, Frame, SizeHint};
 use ids::Uuid;
+use journal::Pace;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
+use serde::Serialize;
 use url::Url;
 
 /// How long a batch may take: it is up to 64 MiB and commits a transaction.
@@ -27,30 +33,59 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most of an error's body that goes to the log.
 const MAX_ERROR_CHARS: usize = 500;
 
-/// How much of a batch is written before others that wait for the processor have it.
-const WRITTEN_AT_ONCE: usize = 32 * 1024;
+/// How much of a message is written, or sent, before others that wait for the processor have it.
+const PIECE_BYTES: usize = 32 * 1024;
 
-/// Writes into memory, and lets others have the processor now and then: all of a batch takes milliseconds, for which a call that comes on the same
-/// processor would have to wait.
-struct Paced<'a> {
+/// Writes a message into memory, in pieces.
+struct Writer<'a> {
     room: &'a mut BytesMut,
-    since_yield: usize,
+    pace: Pace,
 }
 
-impl io::Write for Paced<'_> {
+impl io::Write for Writer<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.room.extend_from_slice(bytes);
-        self.since_yield += bytes.len();
-        if self.since_yield >= WRITTEN_AT_ONCE {
-            self.since_yield = 0;
-            std::thread::yield_now();
-        }
+        self.pace.done(bytes.len());
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A message that is sent in pieces: a system call that takes a megabyte takes a millisecond, and nothing else runs on its processor meanwhile.
+struct Pieces {
+    rest: Bytes,
+    /// A piece has been handed on, and is to be sent before the next.
+    handed_on: bool,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        if std::mem::take(&mut self.handed_on) {
+            std::thread::yield_now();
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.handed_on = true;
+        let length = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }
 
@@ -89,7 +124,7 @@ pub struct Portal {
     client: Client,
     base: Url,
     credential: Credential,
-    /// Where batches are written for sending. Most are a megabyte and more, and fresh memory of that size costs more than what is written to it.
+    /// Where messages are written for sending. Most batches are a megabyte and more, and fresh memory of that size costs more than what is written to it.
     room: Arc<Mutex<BytesMut>>,
 }
 
@@ -112,20 +147,20 @@ impl Portal {
         Ok(Self { client, base, credential: credential.clone(), room: Arc::default() })
     }
 
-    /// Offers a batch of usage, as [`Self::written`] wrote it.
+    /// Offers a batch of usage, which [`Self::written`] wrote.
     ///
     /// # Errors
     /// When the portal did not take it.
     pub async fn usage(&self, body: Bytes) -> Result<BatchAck, PortalError> {
-        let request =
-            self.client.post(self.url("control/v1/usage")?).header(CONTENT_TYPE, "application/json").body(body).timeout(USAGE_TIMEOUT);
+        let request = self.post("control/v1/usage", body)?.timeout(USAGE_TIMEOUT);
         Ok(self.send(request).await?.json().await?)
     }
 
-    /// A batch as JSON, in memory that comes back when it has been sent. A busy second's batch takes some milliseconds.
-    pub fn written(&self, batch: &UsageBatch) -> Bytes {
+    /// A message as JSON, in memory that comes back when it has been sent. A busy second's batch takes some milliseconds.
+    pub fn written(&self, message: &impl Serialize) -> Bytes {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        serde_json::to_writer(Paced { room: &mut room, since_yield: 0 }, batch).expect("batches have string keys and no failing parts");
+        let writer = Writer { room: &mut room, pace: Pace::new(PIECE_BYTES) };
+        serde_json::to_writer(writer, message).expect("messages have string keys and no failing parts");
         room.split().freeze()
     }
 
@@ -134,7 +169,7 @@ impl Portal {
     /// # Errors
     /// When the portal did not answer.
     pub async fn leases(&self, exchange: &LeaseExchange) -> Result<LeaseGrants, PortalError> {
-        let request = self.client.post(self.url("control/v1/leases")?).json(exchange).timeout(SHORT_TIMEOUT);
+        let request = self.post("control/v1/leases", self.written(exchange))?.timeout(SHORT_TIMEOUT);
         Ok(self.send(request).await?.json().await?)
     }
 
@@ -143,7 +178,7 @@ impl Portal {
     /// # Errors
     /// When the portal did not take it.
     pub async fn status(&self, status: &GatewayStatus) -> Result<(), PortalError> {
-        let request = self.client.post(self.url("control/v1/status")?).json(status).timeout(SHORT_TIMEOUT);
+        let request = self.post("control/v1/status", self.written(status))?.timeout(SHORT_TIMEOUT);
         self.send(request).await?;
         Ok(())
     }
@@ -160,6 +195,11 @@ impl Portal {
         }
         let opening = self.send(self.client.get(url));
         tokio::time::timeout(SHORT_TIMEOUT, opening).await.map_err(|_| PortalError::Unreachable("no head within 5 s".into()))?
+    }
+
+    fn post(&self, path: &str, body: Bytes) -> Result<RequestBuilder, PortalError> {
+        let body = reqwest::Body::wrap(Pieces { rest: body, handed_on: false });
+        Ok(self.client.post(self.url(path)?).header(CONTENT_TYPE, "application/json").body(body))
     }
 
     fn url(&self, path: &str) -> Result<Url, PortalError> {

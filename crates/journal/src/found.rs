@@ -171,21 +171,16 @@ pub(crate) fn read_segment(stream_dir: &Path, key: SegmentKey) -> Result<Found, 
 }
 
 /// How many bytes of a segment are read at once: who waits for the processor has it in between.
-const READ_AT_ONCE: u64 = 256 * 1024;
+const READ_AT_ONCE: u64 = 128 * 1024;
 
 /// Reads a segment file, which is never longer than the longest that is made, into an empty buffer.
 pub(crate) fn read_bounded(path: &Path, bytes: &mut Vec<u8>) -> Result<(), JournalError> {
-    let mut file = File::open(path).at("opening", path)?;
+    let file = File::open(path).at("opening", path)?;
     let length = file.metadata().at("reading", path)?.len().min(MAX_SEGMENT_SIZE_BYTES);
     // One byte more, so that the end is found without growing.
     bytes.reserve(length as usize + 1);
-    let mut left = MAX_SEGMENT_SIZE_BYTES + 1;
-    loop {
-        let read = file.by_ref().take(READ_AT_ONCE.min(left)).read_to_end(bytes).at("reading", path)? as u64;
-        left -= read;
-        if read == 0 {
-            break;
-        }
+    let mut rest = file.take(MAX_SEGMENT_SIZE_BYTES + 1);
+    while rest.by_ref().take(READ_AT_ONCE).read_to_end(bytes).at("reading", path)? > 0 {
         std::thread::yield_now();
     }
     if bytes.len() as u64 > MAX_SEGMENT_SIZE_BYTES {

@@ -54,6 +54,7 @@ mod journal;
 mod keeper;
 mod mapping;
 mod names;
+mod pace;
 mod reader;
 mod record;
 mod recovery;
@@ -68,6 +69,7 @@ pub use config::{Config, MAX_SEGMENT_SIZE_BYTES, MAX_STREAMS, MIN_SEGMENT_SIZE_B
 pub use error::{AppendError, Full, JournalError};
 pub use journal::{Journal, Opened};
 pub use keeper::{Keeper, Tended};
+pub use pace::Pace;
 pub use reader::{PendingSegment, SegmentReader};
 pub use record::{
     AnsweredBy, Dimensions, KeyMode, MAX_DIMENSIONS_BYTES, MAX_METERS, MICRO_UNITS, MeterItem, Meters, Outcome, RECORD_VERSION,

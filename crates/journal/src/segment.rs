@@ -22,6 +22,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::pace::Pace;
 use crate::record::{MAX_PAYLOAD_BYTES, receipt_of};
 
 /// The version of the segment format that is written, and the newest that is read.
@@ -265,16 +266,15 @@ pub(crate) struct Scan {
 }
 
 /// How many frames are looked at before others that wait for the processor have it.
-const SCANNED_AT_ONCE: u64 = 512;
+const SCANNED_AT_ONCE: usize = 512;
 
 /// Walks the frames from the header to the first that is not whole.
 pub(crate) fn scan(bytes: &[u8], seed: u32) -> Scan {
     let mut scan = Scan { end: HEADER_BYTES.min(bytes.len()), record_count: 0, max_receipt: None, tail: Tail::Clean };
+    let mut pace = Pace::new(SCANNED_AT_ONCE);
     while let Some(payload) = frame_at(bytes, scan.end, seed) {
         scan.record_count += 1;
-        if scan.record_count.is_multiple_of(SCANNED_AT_ONCE) {
-            std::thread::yield_now();
-        }
+        pace.done(1);
         scan.max_receipt = scan.max_receipt.max(receipt_of(payload));
         scan.end = next_frame(scan.end, payload.len()).min(bytes.len());
     }

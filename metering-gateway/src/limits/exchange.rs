@@ -18,6 +18,7 @@ use gateway_control::{
     lease::{LeaseExchange, LeaseGrant, LeaseGrants, LeaseRun, LeaseWant, QuotaSlot},
 };
 use ids::Uuid;
+use journal::Pace;
 use quota::{Book, EpochWatch, Look, NANOS_PER_SECOND, Plan, Received};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How many numbers are passed over when the portal knows a higher one than the gateway.
 const NUMBERS_SKIPPED: u64 = 1_000_000;
 /// The most slots of one exchange.
-const MAX_SLOTS: usize = 1_000;
+const MAX_SLOTS: usize = 250;
+/// How many cells are looked at before others have the processor.
+const LOOKED_AT_ONCE: usize = 64;
 
 /// The task.
 #[derive(Debug)]
@@ -170,10 +173,11 @@ impl LeaseExchanger {
             cells = self.to_declare.split_off(at);
             asked.iter().for_each(|cell| self.shared.quotas.ask(cell));
         }
-        let later = cells.split_off(cells.len().min(MAX_SLOTS));
-        later.iter().for_each(|cell| self.shared.quotas.ask(cell));
         let mut planned = Vec::new();
-        for cell in cells {
+        let mut cells = Pace::new(LOOKED_AT_ONCE).over(cells);
+        while planned.len() < MAX_SLOTS
+            && let Some(cell) = cells.next()
+        {
             if let Some(next) = ahead::next_period(&self.shared, &cell, now) {
                 self.books.insert(next.slot, self.books.get(&cell.slot).map(Book::for_next_period).unwrap_or_default());
                 self.shared.quotas.ask(&next);
@@ -203,6 +207,7 @@ impl LeaseExchanger {
             }
             planned.extend(plan.map(|plan| Planned { cell, plan }));
         }
+        cells.for_each(|cell| self.shared.quotas.ask(&cell));
         planned
     }
 
@@ -282,7 +287,8 @@ impl LeaseExchanger {
     fn answered(&mut self, planned: &[Planned], answer: &LeaseGrants, sent_ns: u64) {
         self.is_known = true;
         self.epoch.answered(self.declared_under, Some(answer.ledger_epoch));
-        planned.iter().zip(&answer.grants).for_each(|(planned, grant)| self.put_in(planned, grant, sent_ns));
+        let granted = planned.iter().zip(&answer.grants);
+        Pace::new(LOOKED_AT_ONCE).over(granted).for_each(|(planned, grant)| self.put_in(planned, grant, sent_ns));
         if self.epoch.must_declare() {
             self.shared.quotas.wake.notify_one();
         }

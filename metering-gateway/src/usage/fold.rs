@@ -14,7 +14,7 @@ use gateway_control::{
     usage::{AnsweredBy, FOLD_VERSION, LatencyRow, Mode, RowKey, SegmentRef, SegmentRun, UsageBatch, UsageRow, latency_bucket},
 };
 use ids::{ApiKeyId, ApplicationId, JournalId, MeterId, NamespaceId, PlanVersionId, RouteId, SubscriptionId};
-use journal::{KeyMode, MeterItem, Outcome, RecordKind, UsageRecord};
+use journal::{KeyMode, MeterItem, Outcome, Pace, RecordKind, UsageRecord};
 use smallvec::SmallVec;
 
 use crate::core::FastMap;
@@ -51,6 +51,11 @@ struct Sums {
     last_at: (Timestamp, u64, u32),
     uniques: BTreeSet<u64>,
 }
+
+/// How many rows are made, or records added, before others have the processor.
+pub(super) const ROWS_AT_ONCE: usize = 128;
+/// How many rows are compared before others have the processor.
+const COMPARED_AT_ONCE: usize = 1_024;
 
 type LatencyKey = (NamespaceId, SubscriptionId, RouteId, Timestamp);
 /// Buckets in their order, and how many calls fell into each. In one segment a caller has few.
@@ -113,7 +118,11 @@ impl Fold {
         let Self { facts, records, receipts, room } = self;
         // References are put in order, because rows are long, and what mostly tells two of them apart stands beside them.
         let mut sums: Vec<_> = room.rows.iter().map(|(key, sums)| (key.namespace.uuid(), key.subscription.uuid(), key, sums)).collect();
-        sums.sort_unstable_by_key(|(namespace, subscription, key, _)| (*namespace, *subscription, *key));
+        let mut pace = Pace::new(COMPARED_AT_ONCE);
+        sums.sort_unstable_by(|one, other| {
+            pace.done(1);
+            (one.0, one.1, one.2).cmp(&(other.0, other.1, other.2))
+        });
         let mut latency: Vec<LatencyRow> = room.latency.iter().map(latency_row).collect();
         latency.sort_unstable_by_key(|row| (row.namespace, row.subscription, row.route, row.minute));
         let batch = UsageBatch {
@@ -129,7 +138,7 @@ impl Fold {
             next_receipt: facts.next_receipt,
             final_receipts: ranges(receipts),
             records,
-            rows: paced(sums.into_iter()).map(|(_, _, key, sums)| sums.row(key)).collect(),
+            rows: Pace::new(ROWS_AT_ONCE).over(sums).map(|(_, _, key, sums)| sums.row(key)).collect(),
             latency,
             run: facts.run,
         };
@@ -195,18 +204,6 @@ impl Sums {
             uniques: self.uniques.iter().copied().collect(),
         }
     }
-}
-
-/// Hands items on, and lets others have the processor now and then: all of a segment's take milliseconds, for which a call that comes on the same processor
-/// would have to wait.
-pub fn paced<T>(items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
-    const AT_ONCE: usize = 128;
-    items.enumerate().map(|(number, item)| {
-        if number % AT_ONCE == 0 {
-            std::thread::yield_now();
-        }
-        item
-    })
 }
 
 fn event_time(record: &UsageRecord) -> Timestamp {

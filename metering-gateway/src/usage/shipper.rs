@@ -22,7 +22,7 @@ use gateway_control::{
     usage::{BatchAck, SegmentRun, UsageBatch},
 };
 use ids::{JournalId, Uuid};
-use journal::{JournalError, PendingSegment};
+use journal::{JournalError, Pace, PendingSegment};
 use reqwest::StatusCode;
 use tokio::{
     sync::Notify,
@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    fold::{Fold, Room, SegmentFacts, paced},
+    fold::{Fold, ROWS_AT_ONCE, Room, SegmentFacts},
     lanes::{LOOK_AHEAD, Lanes, Place, Waiting},
     told::{self, Told},
 };
@@ -364,7 +364,7 @@ fn fold_segment(shared: &Shared, segment: &PendingSegment, spare: &Mutex<Room>) 
     };
     let room = std::mem::take(&mut *spare.lock().unwrap_or_else(PoisonError::into_inner));
     let mut fold = Fold::new(facts, room);
-    for record in paced(reader.records()) {
+    for record in Pace::new(ROWS_AT_ONCE).over(reader.records()) {
         fold.add(&record?);
     }
     let (batch, room) = fold.finish();
