@@ -21,7 +21,8 @@ use http_body::{Body, Frame, SizeHint};
 use ids::Uuid;
 use journal::Pace;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use url::Url;
 
 /// How long a batch may take: it is up to 64 MiB and commits a transaction.
@@ -35,6 +36,9 @@ const MAX_ERROR_CHARS: usize = 500;
 
 /// How much of a message is written, or sent, before others that wait for the processor have it.
 const PIECE_BYTES: usize = 32 * 1024;
+
+/// How many grants are read before others have the processor.
+const READ_AT_ONCE: usize = 64;
 
 /// Writes a message into memory, in pieces.
 struct Writer<'a> {
@@ -170,7 +174,8 @@ impl Portal {
     /// When the portal did not answer.
     pub async fn leases(&self, exchange: &LeaseExchange) -> Result<LeaseGrants, PortalError> {
         let request = self.post("control/v1/leases", self.written(exchange))?.timeout(SHORT_TIMEOUT);
-        Ok(self.send(request).await?.json().await?)
+        let answer = self.send(request).await?.bytes().await?;
+        read_grants(&answer).map_err(|error| PortalError::Unreachable(format!("its grants cannot be read: {error}")))
     }
 
     /// Reports on the gateway.
@@ -215,6 +220,20 @@ impl Portal {
         let body = answer.text().await.unwrap_or_default().chars().take(MAX_ERROR_CHARS).collect();
         Err(PortalError::Refused { status, body })
     }
+}
+
+/// Reads an answer to an exchange, in pieces: a thousand grants take a millisecond.
+fn read_grants(answer: &[u8]) -> serde_json::Result<LeaseGrants> {
+    #[derive(Deserialize)]
+    struct Unread<'a> {
+        ledger_epoch: Uuid,
+        exchange: u64,
+        #[serde(borrow)]
+        grants: Vec<&'a RawValue>,
+    }
+    let Unread { ledger_epoch, exchange, grants } = serde_json::from_slice(answer)?;
+    let grants = Pace::new(READ_AT_ONCE).over(grants).map(|grant| serde_json::from_str(grant.get()));
+    Ok(LeaseGrants { ledger_epoch, exchange, grants: grants.collect::<Result<_, _>>()? })
 }
 
 /// Waits between attempts: doubling from 100 ms to a bound, with jitter so that many gateways do not come back at the same instant.

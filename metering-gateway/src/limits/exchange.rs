@@ -43,7 +43,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How many numbers are passed over when the portal knows a higher one than the gateway.
 const NUMBERS_SKIPPED: u64 = 1_000_000;
 /// The most slots of one exchange.
-const MAX_SLOTS: usize = 250;
+const MAX_SLOTS: usize = 1_000;
 /// How many cells are looked at before others have the processor.
 const LOOKED_AT_ONCE: usize = 64;
 
