@@ -1,7 +1,8 @@
 //! One address of an upstream, as one core uses it: its connections, those who wait for one, and how it does.
 //!
 //! A call takes what is free, or else makes a connection if one more may be made, or else waits in line. Whoever is first in line takes what becomes
-//! free; nobody overtakes another of its namespace, and namespaces take turns.
+//! free; nobody overtakes another of its namespace, and namespaces take turns. A few connections are kept, each for one exchange of a namespace that
+//! would wait while others have all the rest.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,7 +31,7 @@ use super::{
     health::Health,
     http1::Http1,
     http2::{FIRST_STREAMS, Http2, Stream},
-    limits::{AddressLimits, GroupLimits},
+    limits::{AddressLimits, GroupLimits, Permit},
     line::Line,
 };
 
@@ -99,10 +100,10 @@ impl Drop for Connecting<'_> {
 
 enum Turn {
     Carrier(Carrier),
-    MayConnect(OwnedSemaphorePermit),
+    MayConnect(Permit),
 }
 
-type Permit = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>>>>;
+type Acquiring = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>>>>;
 
 impl Address {
     /// An address without connections.
@@ -152,6 +153,9 @@ impl Address {
             && (http1_only || !self.shares_what_is_being_made())
             && let Ok(permit) = self.limits.permits.clone().try_acquire_owned()
         {
+            return self.connect(permit.into(), patience, http1_only).await;
+        }
+        if let Some(permit) = self.recipe.limits.keep_one(&self.limits, of) {
             return self.connect(permit, patience, http1_only).await;
         }
         let started = tokio::time::Instant::now();
@@ -172,7 +176,7 @@ impl Address {
         // One more in line may be one too many for the connections that are being made.
         self.line.wake_first();
         let mut place = None;
-        let mut permit: Option<Permit> = None;
+        let mut permit: Option<Acquiring> = None;
         poll_fn(|cx| {
             let is_first = spot.is_first(cx);
             let is_full = self.limits.permits.available_permits() == 0;
@@ -187,7 +191,7 @@ impl Address {
         .await
     }
 
-    fn poll_turn(&self, cx: &mut Context<'_>, permit: &mut Option<Permit>, http1_only: bool) -> Poll<Turn> {
+    fn poll_turn(&self, cx: &mut Context<'_>, permit: &mut Option<Acquiring>, http1_only: bool) -> Poll<Turn> {
         if let Some(carrier) = self.take(http1_only) {
             return Poll::Ready(Turn::Carrier(carrier));
         }
@@ -196,7 +200,7 @@ impl Address {
         }
         let acquiring = permit.get_or_insert_with(|| Box::pin(self.limits.permits.clone().acquire_owned()));
         match acquiring.as_mut().poll(cx) {
-            Poll::Ready(Ok(permit)) => Poll::Ready(Turn::MayConnect(permit)),
+            Poll::Ready(Ok(permit)) => Poll::Ready(Turn::MayConnect(permit.into())),
             // The semaphore is never closed.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
@@ -287,12 +291,7 @@ impl Address {
         self.line.wake_first();
     }
 
-    async fn connect(
-        self: &Rc<Self>,
-        permit: OwnedSemaphorePermit,
-        patience: Duration,
-        http1_only: bool,
-    ) -> Result<Carrier, UpstreamError> {
+    async fn connect(self: &Rc<Self>, permit: Permit, patience: Duration, http1_only: bool) -> Result<Carrier, UpstreamError> {
         self.connecting.set(self.connecting.get() + 1);
         let connecting = Connecting(self);
         let Recipe { tls, clockwork, .. } = &*self.recipe;
@@ -303,8 +302,9 @@ impl Address {
         };
         let stream =
             timeout(patience, stream).await.map_err(|_| UpstreamError::ConnectTimeout(patience))?.map_err(UpstreamError::Connect)?;
+        let is_for_one = permit.is_kept();
         let open = Open::new([self.open.clone(), clockwork.open.clone()], permit);
-        let expires = clockwork.expiry();
+        let expires = if is_for_one { 0 } else { clockwork.expiry() };
         let address = Rc::downgrade(self);
         let changed = Box::new(move || {
             if let Some(address) = address.upgrade() {
@@ -319,7 +319,9 @@ impl Address {
             Connected::Http2(connection) => {
                 self.speaks_http2.set(Some(true));
                 let stream = connection.reserve();
-                self.multiplexed.borrow_mut().push(connection);
+                if !is_for_one {
+                    self.multiplexed.borrow_mut().push(connection);
+                }
                 Carrier::Http2(stream.ok_or_else(|| h2::Error::from(h2::Reason::REFUSED_STREAM))?)
             }
         };

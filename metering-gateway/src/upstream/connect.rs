@@ -4,13 +4,14 @@ use std::{cell::Cell, io, rc::Rc};
 
 use gateway_control::options::UpstreamProtocol;
 use rustls::pki_types::ServerName;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     error::UpstreamError,
     http1::Http1,
     http2::Http2,
+    limits::Permit,
     tls::{TlsConfigs, is_http2},
 };
 use crate::http1::Transport;
@@ -19,12 +20,12 @@ use crate::http1::Transport;
 #[derive(Debug)]
 pub struct Open {
     counters: [Rc<Cell<usize>>; 2],
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl Open {
     /// Counts a connection as open.
-    pub fn new(counters: [Rc<Cell<usize>>; 2], permit: OwnedSemaphorePermit) -> Rc<Self> {
+    pub fn new(counters: [Rc<Cell<usize>>; 2], permit: Permit) -> Rc<Self> {
         counters.iter().for_each(|counter| counter.set(counter.get() + 1));
         Rc::new(Self { counters, _permit: permit })
     }

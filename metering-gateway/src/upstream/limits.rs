@@ -11,13 +11,16 @@ use std::{
 };
 
 use ids::NamespaceId;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::policy::services::GroupSpec;
 
 /// Where as many wait as may, a namespace that has less than this part of them waiting is let in beyond, up to twice as many in all (SEMANTICS N2): no
-/// other can fill the places before it.
+/// other can fill the places before it. And this part of the connections is kept for when one namespace has all others: of it, none has more than this
+/// part again.
 const PART_OF_ONE: u32 = 8;
+/// Of fewer connections than these, none are kept: one namespace could take those, too.
+const MIN_TO_KEEP: u32 = 2 * PART_OF_ONE;
 
 /// The bounds of one group of addresses, over all cores.
 #[derive(Debug)]
@@ -25,22 +28,30 @@ pub struct GroupLimits {
     max_connections: u32,
     max_waiting: u32,
     waiting: Mutex<Waiting>,
+    /// Kept connections that are in use, of each namespace.
+    kept: Mutex<Counts>,
     addresses: Mutex<HashMap<SocketAddr, Weak<AddressLimits>>>,
     wanted: Arc<Notify>,
 }
 
-/// How many calls wait, in all and of each namespace that has any.
+/// How many calls wait, in all and of each namespace.
 #[derive(Debug, Default)]
 struct Waiting {
     all: u32,
-    of: HashMap<NamespaceId, u32>,
+    of: Counts,
 }
+
+/// A figure of each namespace that is not zero.
+#[derive(Debug, Default)]
+struct Counts(HashMap<NamespaceId, u32>);
 
 /// The bounds of one address, over all cores.
 #[derive(Debug)]
 pub struct AddressLimits {
-    /// A permit for each connection that may still be made.
+    /// A permit for each connection that may still be made, but for those that are kept.
     pub permits: Arc<Semaphore>,
+    /// For those that are kept.
+    kept: Arc<Semaphore>,
     /// Calls that wait for a permit.
     waiting: AtomicU32,
     /// Of those, calls on cores that have no connection at all.
@@ -68,6 +79,7 @@ impl AllLimits {
             max_connections: spec.max_connections.unwrap_or(default_connections).max(1),
             max_waiting: spec.max_waiting.unwrap_or(default_waiting),
             waiting: Mutex::default(),
+            kept: Mutex::default(),
             addresses: Mutex::default(),
             wanted: self.wanted.clone(),
         });
@@ -84,14 +96,32 @@ impl GroupLimits {
             return limits;
         }
         addresses.retain(|_, limits| limits.strong_count() > 0);
+        let kept = self.max_kept();
         let limits = Arc::new(AddressLimits {
-            permits: Arc::new(Semaphore::new(self.max_connections as usize)),
+            permits: Arc::new(Semaphore::new((self.max_connections - kept) as usize)),
+            kept: Arc::new(Semaphore::new(kept as usize)),
             waiting: AtomicU32::new(0),
             starving: AtomicU32::new(0),
             wanted: self.wanted.clone(),
         });
         addresses.insert(address, Arc::downgrade(&limits));
         limits
+    }
+
+    fn max_kept(&self) -> u32 {
+        if self.max_connections < MIN_TO_KEEP { 0 } else { self.max_connections / PART_OF_ONE }
+    }
+
+    /// One of the connections that are kept for namespaces that have none of the others, or few: where the others are all in use.
+    pub fn keep_one(self: &Arc<Self>, address: &AddressLimits, namespace: NamespaceId) -> Option<Permit> {
+        if address.permits.available_permits() > 0 {
+            return None;
+        }
+        let permit = address.kept.clone().try_acquire_owned().ok()?;
+        let most_of_one = (self.max_kept() / PART_OF_ONE).max(1);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.of(namespace) < most_of_one).then(|| kept.add(namespace))?;
+        Some(Permit { _permit: permit, kept: Some((self.clone(), namespace)) })
     }
 
     /// Takes a place among those who wait for a call of a namespace; `None` when all are taken.
@@ -106,21 +136,35 @@ impl GroupLimits {
 
 impl Waiting {
     fn take(&mut self, namespace: NamespaceId, most: u32) -> bool {
-        let own = self.of.get(&namespace).copied().unwrap_or(0);
+        let own = self.of.of(namespace);
         let is_free = self.all < most || own < (most / PART_OF_ONE).max(1) && self.all < most.saturating_mul(2) && most > 0;
         if is_free {
             self.all += 1;
-            self.of.insert(namespace, own + 1);
+            self.of.add(namespace);
         }
         is_free
     }
 
     fn give_back(&mut self, namespace: NamespaceId) {
         self.all -= 1;
-        if let Some(own) = self.of.get_mut(&namespace) {
+        self.of.give_back(namespace);
+    }
+}
+
+impl Counts {
+    fn of(&self, namespace: NamespaceId) -> u32 {
+        self.0.get(&namespace).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, namespace: NamespaceId) {
+        *self.0.entry(namespace).or_default() += 1;
+    }
+
+    fn give_back(&mut self, namespace: NamespaceId) {
+        if let Some(own) = self.0.get_mut(&namespace) {
             *own -= 1;
             if *own == 0 {
-                self.of.remove(&namespace);
+                self.0.remove(&namespace);
             }
         }
     }
@@ -135,6 +179,35 @@ impl AddressLimits {
     /// Whether a call waits on a core that has no connection, so that nothing on its own core can help it.
     pub fn is_starving(&self) -> bool {
         self.starving.load(Relaxed) > 0
+    }
+}
+
+/// That a connection may be open.
+#[derive(Debug)]
+pub struct Permit {
+    _permit: OwnedSemaphorePermit,
+    /// It is one of those that are kept, in use by a namespace.
+    kept: Option<(Arc<GroupLimits>, NamespaceId)>,
+}
+
+impl Permit {
+    /// Whether it is one of those that are kept: for one exchange, so that no other namespace comes to have it.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+}
+
+impl From<OwnedSemaphorePermit> for Permit {
+    fn from(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: permit, kept: None }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some((group, namespace)) = &self.kept {
+            group.kept.lock().unwrap_or_else(PoisonError::into_inner).give_back(*namespace);
+        }
     }
 }
 
@@ -172,7 +245,7 @@ mod tests {
         waiting.give_back(namespace(0));
         assert!(!waiting.take(namespace(0), 16) && waiting.take(namespace(99), 16));
         (0..15).for_each(|_| waiting.give_back(namespace(0)));
-        assert_eq!((waiting.all, waiting.of.len()), (17, 16), "who has none waiting is forgotten");
+        assert_eq!((waiting.all, waiting.of.0.len()), (17, 16), "who has none waiting is forgotten");
         assert!(!Waiting::default().take(namespace(0), 0), "nobody may wait");
     }
 }

@@ -10,7 +10,7 @@ use crate::config::duration;
 /// Settings of the connections to upstreams. What a service says in its options comes first.
 #[derive(Debug, Clone, Args)]
 pub struct UpstreamConfig {
-    /// The most connections to one address of a service at once, over all cores.
+    /// The most connections to one address of a service at once, over all cores. Of sixteen or more, one namespace has never all.
     #[arg(id = "upstream-max-connections", long, env = "GATEWAY_UPSTREAM_MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: u32,
     /// The most calls of a service that may wait for a connection, over all cores. More are answered 503, but for a few of namespaces that have few waiting:

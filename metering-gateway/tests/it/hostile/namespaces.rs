@@ -72,6 +72,41 @@ async fn a_namespace_that_floods_a_hanging_upstream_leaves_room_for_the_others()
     stage.gateway.stop().await;
 }
 
+/// A service has 16 connections: one namespace has 14 of them and one more, and the others call on the last.
+#[tokio::test]
+async fn a_namespace_whose_calls_hang_does_not_have_all_connections_of_a_service() {
+    let hang = |target: &str| if target.contains("/any/x") { vec![Act::Pause(Duration::from_secs(60))] } else { vec![send(GOOD)] };
+    let upstream = RawUpstream::start(hang).await;
+    let address = upstream.address;
+    let stage = Stage::with(
+        |world| {
+            hostile_world(world, address);
+            (world.service.connect_timeout_ms, world.service.first_byte_timeout_ms) = (60_000, 60_000);
+        },
+        |config| {
+            config.cores = Some(1);
+            config.upstream.max_connections = 16;
+        },
+    )
+    .await;
+    let key = neighbour(&stage).await;
+    let url = stage.gateway.url("/weather/v1/any/x");
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        flood.spawn(stage.client.get(&url).header("x-api-key", stage.world.live.reveal()).send());
+    }
+    let hanging = || upstream.targets().iter().filter(|target| target.contains("/any/x")).count();
+    eventually("it has all that it can have", async || (hanging() == 15).then_some(())).await;
+    becomes(&stage, "upstream_calls_waiting", |waiting| waiting == 25).await;
+    for _ in 0..10 {
+        let call = stage.client.get(stage.gateway.url("/weather/v1/echo")).header("x-api-key", &key).timeout(SOON).send();
+        assert_eq!(call.await.expect("an answer").status(), 200);
+    }
+    assert_eq!(hanging(), 15, "a connection on which another namespace was served is not for it");
+    drop(flood);
+    stage.gateway.stop().await;
+}
+
 #[tokio::test]
 async fn places_come_back_however_a_call_ends() {
     let bounds = |config: &mut Config| {
