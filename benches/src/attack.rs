@@ -19,12 +19,13 @@ use tokio::{
 };
 
 use crate::{
-    load::{Latencies, Load},
+    load::{Load, request},
+    open_loop::Latencies,
     peers,
     portal::MockPortal,
     process::{Cores, Process},
-    runs::{Bench, CONNECTIONS, PEERS, say},
-    world::{KEYS_PER_APPLICATION, PATH, World, credential},
+    runs::{Bench, CONNECTIONS, PEERS, WARM_UP, say},
+    world::{KEYS_PER_APPLICATION, World, credential},
 };
 
 /// Wrong keys in a second: a million in a minute.
@@ -32,14 +33,16 @@ const WRONG_KEYS: u64 = 16_667;
 /// Connections that they come on.
 const ATTACKERS: usize = 100;
 /// What the others ask in a second meanwhile, each answer's time being measured, and on how many connections.
-const OTHERS: u64 = 800;
+const OTHERS: f64 = 800.0;
 const OTHERS_CONNECTIONS: usize = 16;
+/// How much longer an attack lasts than what is measured of it: it begins before, and ends after.
+const AROUND: Duration = Duration::from_secs(3);
 
 /// What was found.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Attack {
     /// Calls of the others in a second.
-    pub others_per_second: u64,
+    pub others_per_second: f64,
     /// What they felt, proxy by proxy.
     pub felt: Vec<Felt>,
     /// Microseconds of the gateway's own time for each wrong key, the others' calls taken off.
@@ -83,18 +86,18 @@ impl Bench {
         let upstream = peers::upstream(folder, &self.cores)?;
         let world = World { size: PEERS, upstream: upstream.address };
         let [attackers, listeners] = self.cores.two_loads();
-        let others = Load::new(&self.subfolder("others")?, &world, &listeners)?;
-        // The others use the first key, so the blast is of another namespace's keys.
-        let blast =
-            Load::from_keys(&self.subfolder("blast")?, world.keys().skip(KEYS_PER_APPLICATION).take(KEYS_PER_APPLICATION), &attackers)?;
+        // The others are of one namespace, the blast of another one.
+        let mut keys = world.keys();
+        let others = Load::from_keys(&self.subfolder("others")?, keys.by_ref().take(KEYS_PER_APPLICATION), &listeners)?;
+        let blast = Load::from_keys(&self.subfolder("blast")?, keys.take(KEYS_PER_APPLICATION), &attackers)?;
         let sides = Sides { attackers, others, blast, duration: self.duration };
         let haproxy = peers::haproxy(folder, &self.cores, &world)?;
         let portal = MockPortal::start(world)?;
         let gateway = self.gateway("gateway", &portal, &[])?;
         let proxies = [&haproxy, &gateway.process];
         for proxy in proxies {
-            sides.others.closed_loop(proxy, CONNECTIONS, Duration::from_secs(2))?;
-            sides.blast.closed_loop(proxy, CONNECTIONS, Duration::from_secs(2))?;
+            sides.others.closed_loop(proxy, CONNECTIONS, WARM_UP)?;
+            sides.blast.closed_loop(proxy, CONNECTIONS, WARM_UP)?;
         }
         let (wrong_cpu_micros, wrong_grown) = sides.wrong_keys_cost(&gateway.process)?;
         let mut rounds: Vec<Vec<Felt>> = proxies.iter().map(|_| Vec::new()).collect();
@@ -122,8 +125,7 @@ impl Sides {
         proxy: &Process,
         attack: impl FnOnce(Duration) -> anyhow::Result<T> + Send,
     ) -> anyhow::Result<(Latencies, T)> {
-        // The load's own warm-up of a second lies before it.
-        let wave = self.duration + Duration::from_secs(3);
+        let wave = self.duration + AROUND;
         std::thread::scope(|scope| {
             let attack = scope.spawn(move || attack(wave));
             let heard = self.listen(proxy);
@@ -154,7 +156,7 @@ impl Sides {
         let (rss, before) = (proxy.rss(), proxy.cpu());
         let (_, per_second) = self.with_wrong_keys(proxy)?;
         let spent = (proxy.cpu() - before).saturating_sub(cpu_alone);
-        let wrong = per_second * (self.duration.as_secs_f64() + 3.0);
+        let wrong = per_second * (self.duration + AROUND).as_secs_f64();
         Ok((spent.as_secs_f64() * 1e6 / wrong, proxy.rss().saturating_sub(rss)))
     }
 }
@@ -222,8 +224,7 @@ async fn attacker(
         if tokio::time::Instant::now() >= end {
             break;
         }
-        let request = format!("GET {PATH} HTTP/1.1\r\nhost: api.example.com\r\nx-api-key: {key}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+        stream.write_all(request(key).as_bytes()).await?;
         refused(&mut stream, &mut buffer).await?;
         answered.fetch_add(1, Relaxed);
     }

@@ -1,8 +1,8 @@
-//! The load: `wrk` in a closed loop over all keys, `h2load` at a fixed rate.
+//! The load: `wrk` in a closed loop over all keys, and calls at a fixed rate.
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use serde::{Deserialize, Serialize};
 
 use crate::{
+    open_loop::{Latencies, OpenLoop},
     process::{Cores, Process},
     world::{PATH, World},
 };
@@ -24,9 +24,8 @@ const THREADS: usize = 2;
 #[derive(Debug)]
 pub struct Load {
     script: PathBuf,
-    first_key: String,
-    log: PathBuf,
-    cores: String,
+    keys: Vec<String>,
+    cores: Cores,
 }
 
 /// What one run in a closed loop gave.
@@ -40,17 +39,6 @@ pub struct Run {
     pub cpu_micros: f64,
     /// How much of one core the proxy used.
     pub busy: f64,
-}
-
-/// Latencies at a fixed rate, in microseconds.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Latencies {
-    /// The median.
-    pub p50: u64,
-    /// Of a hundred, one is slower.
-    pub p99: u64,
-    /// Of a thousand, one is slower.
-    pub p999: u64,
 }
 
 impl Load {
@@ -67,31 +55,9 @@ impl Load {
     /// # Errors
     /// When the disk refuses, or there are none.
     pub fn from_keys(folder: &Path, texts: impl Iterator<Item = String>, cores: &Cores) -> anyhow::Result<Self> {
-        let keys = folder.join("keys.txt");
-        let mut file = BufWriter::new(fs::File::create(&keys)?);
-        let mut first_key = None;
-        for key in texts {
-            writeln!(file, "{key}")?;
-            first_key.get_or_insert(key);
-        }
-        file.flush()?;
-        Ok(Self {
-            script: write_script(folder, "keys.lua", &keys)?,
-            first_key: first_key.context("there are no keys")?,
-            log: folder.join("h2load.log"),
-            cores: Cores::list(&cores.load),
-        })
-    }
-
-    /// The same load with one key for all calls.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn with_one_key(&self, folder: &Path) -> anyhow::Result<Self> {
-        let keys = folder.join("one-key.txt");
-        fs::write(&keys, format!("{}\n", self.first_key))?;
-        let script = write_script(folder, "one-key.lua", &keys)?;
-        Ok(Self { script, first_key: self.first_key.clone(), log: self.log.clone(), cores: self.cores.clone() })
+        let keys: Vec<String> = texts.collect();
+        fs::write(folder.join("keys.txt"), keys.join("\n"))?;
+        Ok(Self { script: write_script(folder, "keys.lua", &folder.join("keys.txt"))?, keys, cores: cores.clone() })
     }
 
     /// Calls as fast as the proxy answers.
@@ -101,7 +67,14 @@ impl Load {
     pub fn closed_loop(&self, proxy: &Process, connections: usize, duration: Duration) -> anyhow::Result<Run> {
         let before = proxy.cpu();
         let output = Command::new("taskset")
-            .args(["-c", &self.cores, "wrk", &format!("-t{THREADS}"), &format!("-c{connections}"), &format!("-d{}s", duration.as_secs())])
+            .args([
+                "-c",
+                &Cores::list(&self.cores.load),
+                "wrk",
+                &format!("-t{THREADS}"),
+                &format!("-c{connections}"),
+                &format!("-d{}s", duration.as_secs()),
+            ])
             .arg("-s")
             .arg(&self.script)
             .arg(format!("http://{}/", proxy.address))
@@ -128,41 +101,27 @@ impl Load {
         })
     }
 
-    /// Calls at a fixed rate, whether answers come or not, with one key.
+    /// Calls at a fixed rate, whether answers come or not.
     ///
     /// # Errors
-    /// When `h2load` cannot be run, or nothing was answered.
-    pub fn open_loop(&self, address: SocketAddr, connections: usize, rate: u64, duration: Duration) -> anyhow::Result<Latencies> {
-        // It appends to what is there.
-        let _ = fs::remove_file(&self.log);
-        let output = Command::new("taskset")
-            .args(["-c", &self.cores, "h2load", "--h1", "-t1", "--warm-up-time=1"])
-            .args([format!("-c{connections}"), format!("-D{}", duration.as_secs()), format!("--rps={}", rate / connections as u64)])
-            .arg(format!("--log-file={}", self.log.display()))
-            .args(["-H", &format!("x-api-key: {}", self.first_key), "-H", "accept: application/json"])
-            .arg(format!("http://{address}{PATH}?city=oslo"))
-            .output()
-            .context("cannot run h2load; `scripts/setup bench` installs it")?;
-        if !output.status.success() {
-            bail!("h2load failed: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        let mut micros = Vec::new();
-        for line in BufReader::new(fs::File::open(&self.log)?).lines() {
-            // Start in microseconds, status, duration in microseconds.
-            let line = line?;
-            let mut fields = line.split('\t').skip(1);
-            if fields.next() != Some("200") {
-                bail!("an answer at {rate} requests a second was none: {line}");
-            }
-            micros.extend(fields.next().and_then(|field| field.parse::<u64>().ok()));
-        }
-        micros.sort_unstable();
-        let share = |per_mille: usize| micros.get(micros.len() * per_mille / 1_000).or(micros.last()).copied().unwrap_or(0);
-        if micros.is_empty() {
-            bail!("h2load measured nothing");
-        }
-        Ok(Latencies { p50: share(500), p99: share(990), p999: share(999) })
+    /// When an answer is not 200, or does not come.
+    pub fn open_loop(&self, address: SocketAddr, connections: usize, rate: f64, duration: Duration) -> anyhow::Result<Latencies> {
+        let requests: Vec<String> = self.keys.iter().map(|key| request(key)).collect();
+        let calls = OpenLoop { requests: &requests, connections, rate, spins: self.cores.spare() };
+        // A thread of its own keeps to the cores of this load, and leaves the caller where it is.
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                self.cores.keep_to_load()?;
+                calls.run(address, duration)
+            });
+            run.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
+        })
     }
+}
+
+/// A call, as it is written.
+pub fn request(key: &str) -> String {
+    format!("GET {PATH}?city=oslo HTTP/1.1\r\nhost: api.example.com\r\naccept: application/json\r\nx-api-key: {key}\r\n\r\n")
 }
 
 /// One call on a connection that stays open, whole answer and all.
@@ -173,7 +132,7 @@ pub fn call_once(stream: &mut TcpStream, key: &str) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // In one piece: the second of several would wait for the first one's acknowledgement.
     stream.set_nodelay(true)?;
-    stream.write_all(format!("GET {PATH} HTTP/1.1\r\nhost: api.example.com\r\nx-api-key: {key}\r\n\r\n").as_bytes())?;
+    stream.write_all(request(key).as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4_096];
     let whole = |answer: &[u8]| {

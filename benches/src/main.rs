@@ -3,6 +3,7 @@
 mod attack;
 mod gateway;
 mod load;
+mod open_loop;
 mod parts;
 mod peers;
 mod portal;

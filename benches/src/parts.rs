@@ -11,7 +11,7 @@ use crate::{
     peers,
     portal::MockPortal,
     process::Process,
-    runs::{Bench, CONNECTIONS, PEERS, median, say},
+    runs::{Bench, CONNECTIONS, PEERS, WARM_UP, median, say},
     world::World,
 };
 
@@ -62,14 +62,14 @@ impl Bench {
         let upstream = peers::upstream(folder, &self.cores)?;
         let world = World { size: PEERS, upstream: upstream.address };
         let load = Load::new(folder, &world, &self.cores)?;
-        let hot = load.with_one_key(folder)?;
+        let hot = Load::from_keys(&self.subfolder("hot")?, world.keys().take(1), &self.cores)?;
         let portal = MockPortal::start(world)?;
         let cores: Vec<usize> = (0..self.cores.count).collect();
         let data = folder.join("data-wide");
         let settings = Settings { name: "wide", portal: portal.address, cores: &cores, data: &data, folder, more: &[] };
         let gateway = Gateway::start(&settings)?;
         gateway.wait_until_ready()?;
-        load.closed_loop(&gateway.process, CONNECTIONS, Duration::from_secs(2))?;
+        load.closed_loop(&gateway.process, CONNECTIONS, WARM_UP)?;
         let (mut spread, mut one) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             spread.push(load.closed_loop(&gateway.process, CONNECTIONS, self.duration)?);
@@ -100,7 +100,7 @@ impl Bench {
         let full = ["--on-full", "serve_unbilled", "--segment-size-bytes", "65536", "--disk-bound-bytes", "1048576"];
         let (on, off) = (self.gateway("on", &portal, &[])?, self.gateway("off", &silent, &full)?);
         for gateway in [&on, &off] {
-            load.closed_loop(&gateway.process, CONNECTIONS, Duration::from_secs(2))?;
+            load.closed_loop(&gateway.process, CONNECTIONS, WARM_UP)?;
         }
         let (mut with, mut without) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {

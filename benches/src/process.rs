@@ -14,6 +14,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 /// For how long a process may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often, and for how long, a process is looked at until it rests.
+const SETTLE_LOOKS: usize = 15;
+const SETTLE_LOOK: Duration = Duration::from_millis(200);
+
 /// Which core does what. Fewer than four cores share.
 #[derive(Debug, Clone)]
 pub struct Cores {
@@ -35,6 +39,11 @@ impl Cores {
         let proxy = count.saturating_sub(2);
         let load = if count > 3 { (0..count - 2).collect() } else { vec![0] };
         Self { count, upstream, proxy, load }
+    }
+
+    /// Whether the load has cores that nothing else is measured on.
+    pub fn spare(&self) -> bool {
+        self.count > 3
     }
 
     /// Keeps this process, and what it starts without a core of its own, off the cores under test.
@@ -159,6 +168,17 @@ impl Process {
         // proc(5): utime and stime are fields 14 and 15; what stands behind the name starts with field 3.
         let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Duration::from_millis(ticks * 1_000 / tick_hz)
+    }
+
+    /// Waits until it rests: what it does behind its answers is not to be another's burden, which is measured next.
+    pub fn settle(&self) {
+        for _ in 0..SETTLE_LOOKS {
+            let before = self.cpu();
+            std::thread::sleep(SETTLE_LOOK);
+            if self.cpu() - before <= SETTLE_LOOK / 10 {
+                return;
+            }
+        }
     }
 
     /// Memory that is in RAM and is its own or shared by it, in bytes.

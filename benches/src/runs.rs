@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use crate::{
     gateway::{Gateway, Settings},
-    load::{Latencies, Load, Run},
+    load::{Load, Run},
+    open_loop::Latencies,
     peers,
     portal::MockPortal,
     process::{Cores, Process},
@@ -21,7 +22,10 @@ use crate::{
 
 /// How long a proxy is called before each run that counts, so that the run finds it as it is in use and not as it is after a rest: leases of subscriptions
 /// that rest go back to the ledger, connections to the upstream close.
-const WARM_UP: Duration = Duration::from_secs(2);
+pub const WARM_UP: Duration = Duration::from_secs(2);
+/// Latencies are measured in windows, in turns: machines change within minutes, and what is compared lies seconds apart.
+const WINDOWS: usize = 40;
+const WINDOW: Duration = Duration::from_secs(1);
 /// Connections of a run in a closed loop.
 pub const CONNECTIONS: usize = 64;
 /// The peers' installation.
@@ -55,12 +59,33 @@ pub struct Peer {
     pub busy: f64,
     /// Calls that were not answered with 2xx, over all rounds.
     pub errors: u64,
-    /// At the fixed rate, the median of the rounds.
-    pub p50: u64,
-    /// At the fixed rate.
-    pub p99: u64,
-    /// At the fixed rate.
-    pub p999: u64,
+    /// At the fixed rate, of each figure the median of the windows.
+    pub latencies: Latencies,
+    /// How p99 and p99.9 compare with HAProxy's, window by window.
+    pub p99: Ratio,
+    /// The same for p99.9.
+    pub p999: Ratio,
+}
+
+/// How a figure compares with another that was measured in turns with it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Ratio {
+    /// The geometric mean of the pairs.
+    pub mean: f64,
+    /// Two standard errors below.
+    pub low: f64,
+    /// Two standard errors above.
+    pub high: f64,
+}
+
+impl Ratio {
+    fn of(pairs: impl Iterator<Item = (u64, u64)>) -> Self {
+        let logs: Vec<f64> = pairs.map(|(one, other)| (one as f64 / other as f64).ln()).collect();
+        let count = logs.len() as f64;
+        let mean = logs.iter().sum::<f64>() / count;
+        let error = (logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0) / count).sqrt();
+        Self { mean: mean.exp(), low: (mean - 2.0 * error).exp(), high: (mean + 2.0 * error).exp() }
+    }
 }
 
 /// The table of peers.
@@ -69,7 +94,7 @@ pub struct Peers {
     /// Cores of the machine.
     pub cores: usize,
     /// Requests a second of the open loop.
-    pub rate: u64,
+    pub rate: f64,
     /// The proxies.
     pub rows: Vec<Peer>,
 }
@@ -143,15 +168,16 @@ impl Bench {
             }
         }
         let haproxy = proxies.iter().position(|proxy| proxy.name == "haproxy").context("haproxy is a peer")?;
-        let rate = (median(&runs[haproxy], |run| run.per_second) / 2.0) as u64;
-        let mut latencies: Vec<Vec<Latencies>> = vec![Vec::new(); proxies.len()];
-        for _ in 0..self.rounds {
-            for (proxy, latencies) in proxies.iter().zip(&mut latencies) {
-                latencies.push(load.open_loop(proxy.address, CONNECTIONS, rate, self.duration)?);
+        let rate = median(&runs[haproxy], |run| run.per_second) / 2.0;
+        let mut windows: Vec<Vec<Latencies>> = vec![Vec::new(); proxies.len()];
+        for _ in 0..WINDOWS {
+            for (proxy, windows) in proxies.iter().zip(&mut windows) {
+                windows.push(load.open_loop(proxy.address, CONNECTIONS, rate, WINDOW)?);
+                proxy.settle();
             }
         }
-        let rows: Vec<Peer> =
-            proxies.iter().zip(&runs).zip(&latencies).map(|((proxy, runs), latencies)| row(proxy, runs, latencies)).collect();
+        let row = |(number, proxy): (usize, &Process)| row(proxy, &runs[number], &windows[number], &windows[haproxy]);
+        let rows: Vec<Peer> = proxies.iter().enumerate().map(row).collect();
         for row in &rows {
             say(&format!("{row:?}"));
         }
@@ -190,17 +216,18 @@ pub fn median<T>(runs: &[T], figure: impl Fn(&T) -> f64) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn row(proxy: &Process, runs: &[Run], latencies: &[Latencies]) -> Peer {
-    let at = |pick: fn(&Latencies) -> u64| median(latencies, |latencies| pick(latencies) as f64) as u64;
+fn row(proxy: &Process, runs: &[Run], windows: &[Latencies], of_haproxy: &[Latencies]) -> Peer {
+    let at = |pick: fn(&Latencies) -> u64| median(windows, |window| pick(window) as f64) as u64;
+    let ratio = |pick: fn(&Latencies) -> u64| Ratio::of(windows.iter().map(pick).zip(of_haproxy.iter().map(pick)));
     Peer {
         name: proxy.name.clone(),
         per_second: median(runs, |run| run.per_second),
         cpu_micros: median(runs, |run| run.cpu_micros),
         busy: median(runs, |run| run.busy),
         errors: runs.iter().map(|run| run.errors).sum(),
-        p50: at(|latencies| latencies.p50),
-        p99: at(|latencies| latencies.p99),
-        p999: at(|latencies| latencies.p999),
+        latencies: Latencies { p50: at(|window| window.p50), p99: at(|window| window.p99), p999: at(|window| window.p999) },
+        p99: ratio(|window| window.p99),
+        p999: ratio(|window| window.p999),
     }
 }
 

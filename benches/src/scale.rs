@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attack::wrong_keys,
     gateway::{Gateway, Settings},
-    load::{Latencies, Load},
+    load::Load,
+    open_loop::Latencies,
     peers,
     portal::MockPortal,
     process::free_address,
-    runs::{Bench, CONNECTIONS, median, say},
+    runs::{Bench, CONNECTIONS, WARM_UP, median, say},
     world::{Size, World},
 };
 
@@ -92,8 +93,8 @@ impl Bench {
         let load = &small_load;
         let portal = MockPortal::start(world)?;
         let gateway = self.gateway("large", &portal, &[])?;
-        load.closed_loop(&small_gateway.process, CONNECTIONS, Duration::from_secs(2))?;
-        load.closed_loop(&gateway.process, CONNECTIONS, Duration::from_secs(2))?;
+        load.closed_loop(&small_gateway.process, CONNECTIONS, WARM_UP)?;
+        load.closed_loop(&gateway.process, CONNECTIONS, WARM_UP)?;
         let (mut with_few, mut with_all) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             with_few.push(load.closed_loop(&small_gateway.process, CONNECTIONS, self.duration)?);
@@ -102,7 +103,7 @@ impl Bench {
         let swept = sweep.closed_loop(&gateway.process, CONNECTIONS, SWEEP)?;
         let rss_swept = gateway.process.rss();
         let per_second = median(&with_all, |run| run.per_second);
-        let rate = (per_second / 2.0) as u64;
+        let rate = per_second / 2.0;
         let quiet = load.open_loop(gateway.process.address, CONNECTIONS, rate, self.duration)?;
         let before = portal.state.changed.load(Relaxed);
         portal.state.changes_per_second.store(CHANGES, Relaxed);
