@@ -23,8 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::peers::ANSWER_BYTES;
 
-/// What comes before the calls that count, with which connections and caches get warm, and each of ten thousand keys is used.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// What comes before the calls that count, so that they find the proxy as it is in use: each of ten thousand keys has been used again, and what piled up
+/// behind its lease is answered.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// How long answers may take before the measurement fails.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// How every answer begins.

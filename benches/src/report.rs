@@ -69,7 +69,7 @@ fn peers(text: &mut String, peers: &Peers) -> anyhow::Result<()> {
         text,
         &format!(
             "{} cores. Latencies in microseconds, open loop at {:.0} requests a second (half of HAProxy's most), each call at a moment of its own (a Poisson process):\n\
-             medians of windows of a second, which proxies take in turns. Ratios are geometric means over the windows, with two standard errors either way.\n",
+             medians of windows of two seconds, which proxies take in turns. Ratios are geometric means over the windows, with two standard errors either way.\n",
             peers.cores, peers.rate
         ),
     );

@@ -24,8 +24,8 @@ use crate::{
 /// that rest go back to the ledger, connections to the upstream close.
 pub const WARM_UP: Duration = Duration::from_secs(2);
 /// Latencies are measured in windows, in turns: machines change within minutes, and what is compared lies seconds apart.
-const WINDOWS: usize = 40;
-const WINDOW: Duration = Duration::from_secs(1);
+const WINDOWS: usize = 20;
+const WINDOW: Duration = Duration::from_secs(2);
 /// Connections of a run in a closed loop.
 pub const CONNECTIONS: usize = 64;
 /// The peers' installation.
