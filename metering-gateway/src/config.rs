@@ -43,6 +43,9 @@ pub struct Config {
     /// How long a call waits for the lease exchange that it needs.
     #[arg(long, env = "GATEWAY_LEASE_WAIT", default_value = "50ms", value_parser = duration)]
     pub lease_wait: Duration,
+    /// How long a lease that no call uses is kept, so that the next call need not wait. The portal recalls it sooner where another gateway needs it.
+    #[arg(long, env = "GATEWAY_LEASE_IDLE", default_value = "30s", value_parser = duration)]
+    pub lease_idle: Duration,
     /// A PEM file with certificate authorities that are trusted for https:// upstreams, beside those that the system trusts.
     #[arg(long, env = "GATEWAY_UPSTREAM_CA_FILE")]
     pub upstream_ca_file: Option<PathBuf>,

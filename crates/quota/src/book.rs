@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use crate::{Declared, Lease, MICROUNITS_PER_UNIT, NANOS_PER_SECOND, RateOfUse, Sizing, spend_until_ns};
 
-/// A lease that nobody used for so long is given back, so that another gateway can spend it.
-const IDLE_NS: u64 = 2 * NANOS_PER_SECOND;
 /// A lease that paid a call within this time is in use: when it is recalled, the half stays.
 const BUSY_NS: u64 = NANOS_PER_SECOND / 10;
 /// A lease that would end within this time is renewed.
@@ -52,6 +50,8 @@ pub struct Look {
     pub taken_ns: u64,
     /// When a call last took or wanted units.
     pub used_ns: u64,
+    /// A lease that no call uses for so long is given back. Until then the ledger may recall it.
+    pub idle_ns: u64,
     /// Whether the ledger asks for what is not needed here.
     pub recalled: bool,
     /// Whether the period is over or the gateway stops: everything goes back.
@@ -62,6 +62,12 @@ pub struct Look {
     pub exposed: i64,
     /// What calls that have ended used in this run.
     pub finished: i64,
+}
+
+impl Look {
+    fn is_idle(&self) -> bool {
+        self.needed == 0 && self.now_ns.saturating_sub(self.used_ns) >= self.idle_ns
+    }
 }
 
 /// One slot of an exchange. What it gives back can no longer be spent here: it must be sent.
@@ -150,7 +156,7 @@ impl Book {
         let remaining = self.lease.as_ref().map_or(0, |lease| lease.remaining());
         if !look.leaving {
             missing = if look.needed > 0 { look.needed.saturating_sub(remaining).max(0) } else { 0 };
-            let idle = look.needed == 0 && look.now_ns.saturating_sub(look.used_ns) >= IDLE_NS;
+            let idle = look.is_idle();
             if missing > 0 || (!idle && !look.recalled && give_back == 0) {
                 want = self.sizing.want(&self.rate, remaining).max(missing);
             }
@@ -165,7 +171,7 @@ impl Book {
     /// What goes back of the lease that lives.
     fn surplus(&self, lease: &Lease, look: &Look) -> i64 {
         let remaining = lease.remaining();
-        let idle = look.needed == 0 && look.now_ns.saturating_sub(look.used_ns) >= IDLE_NS;
+        let idle = look.is_idle();
         // Two gateways that each hold a part of what a call needs would wait for one another for ever.
         let useless = look.recalled && look.needed > remaining;
         let busy = look.now_ns.saturating_sub(look.taken_ns) < BUSY_NS;
@@ -286,7 +292,7 @@ mod tests {
     const LASTS: u64 = 60 * SECOND;
 
     fn look(now_ns: u64) -> Look {
-        Look { now_ns, run: 1, taken_ns: now_ns, used_ns: now_ns, ..Look::default() }
+        Look { now_ns, run: 1, taken_ns: now_ns, used_ns: now_ns, idle_ns: 2 * SECOND, ..Look::default() }
     }
 
     fn grant(granted: i64) -> Received {
@@ -342,6 +348,9 @@ mod tests {
 
     #[test]
     fn an_idle_lease_goes_back_and_a_recalled_one_too() {
+        let mut book = holding(4);
+        let rests = Look { used_ns: 3 * SECOND, ..look(4 * SECOND) };
+        assert_eq!(book.plan(&rests).map(|plan| plan.held), Some(2 * UNIT), "for a moment: what it uses is kept");
         let mut book = holding(4);
         let idle = Look { used_ns: SECOND, ..look(4 * SECOND) };
         assert_eq!(book.plan(&idle).map(|plan| (plan.give_back, plan.want)), Some((4 * UNIT, 0)));

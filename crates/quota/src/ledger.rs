@@ -246,7 +246,8 @@ impl Ledger {
         }
         let holding = self.holding_mut(ask.journal, now);
         holding.granted += granted;
-        if granted > 0 || holding.present() > 0 {
+        // What the gateway holds lasts as long as it is told below, also where use without a lease that was proven before it was declared hides it.
+        if granted > 0 || holding.present() > 0 || ask.held > 0 {
             holding.expires_at = now.plus(lasts);
         }
         let outstanding = holding.outstanding();

@@ -269,14 +269,14 @@ impl Connection<'_> {
 
     /// Answers what is no request, and ends the connection.
     async fn refuse(&self, failure: Failure) -> &'static str {
-        self.core.metrics.failed(&failure);
-        let (core, peer) = (self.core, self.peer);
+        let core = self.core;
+        core.metrics.failed(&failure);
         let request_id = core.request_id();
-        if let Some(observed) = core.shared.observer.refused(&core.trace_ids, &request_id, peer, core.now()) {
+        if let Some(observed) = core.shared.observer.refused(&core.trace_ids, &request_id, self.peer, core.now()) {
             observed.problem(failure.slug());
             observed.answered(failure.status().as_u16());
         }
-        let index = self.core.index();
+        let index = core.index();
         let about = About { request_id: request_id.to_str().unwrap_or_default(), upgrade_url: &index.settings.upgrade_url, is_grpc: false };
         let mut answer = failure.into_response(about);
         answer.headers_mut().insert(pipeline::headers::X_REQUEST_ID, request_id);

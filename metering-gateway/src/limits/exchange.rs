@@ -58,6 +58,8 @@ pub struct LeaseExchanger {
     taken: u64,
     books: HashMap<QuotaSlot, Book>,
     epoch: EpochWatch<Uuid>,
+    /// After how long an unused lease goes back.
+    idle_ns: u64,
     /// The epoch under which everything has been declared.
     declared_under: Option<Uuid>,
     /// What is left to declare after the epoch has changed.
@@ -88,6 +90,7 @@ impl LeaseExchanger {
             Err(error) => return Err(error),
         };
         let mut exchanger = Self {
+            idle_ns: u64::try_from(shared.config.lease_idle.as_nanos()).unwrap_or(u64::MAX),
             shared,
             portal,
             number_path,
@@ -190,6 +193,7 @@ impl LeaseExchanger {
                 largest_call: cell.largest_call(),
                 taken_ns: cell.taken_ns(),
                 used_ns: cell.used_ns(),
+                idle_ns: self.idle_ns,
                 recalled: cell.take_recalled(),
                 leaving,
                 // What an exchange that was cut off by the stop gave back is in the totals.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ids::{JournalId, Uuid};
-use quota::{Book, EpochWatch, Lease, Look, SegmentRun, Word};
+use quota::{Book, EpochWatch, Lease, Look, NANOS_PER_SECOND, SegmentRun, Word};
 
 use crate::{
     mutant::Mutant,
@@ -182,6 +182,8 @@ impl Gateway {
                 largest_call: cell.largest_call,
                 taken_ns: cell.taken_ns,
                 used_ns: cell.used_ns,
+                // Some give back soon, some late.
+                idle_ns: if run % 2 == 0 { 2 * NANOS_PER_SECOND } else { 30 * NANOS_PER_SECOND },
                 recalled: std::mem::take(&mut cell.recalled),
                 leaving,
                 declare,

@@ -45,6 +45,7 @@ impl RunningGateway {
         config.cores = Some(2);
         config.drain_delay = Duration::ZERO;
         config.drain_timeout = Duration::from_secs(5);
+        config.lease_idle = Duration::from_secs(2);
         config.journal.segment_size_bytes = 64 * 1024;
         config.journal.max_age = Duration::from_millis(100);
         config.journal.flush_interval = Duration::from_millis(20);
