@@ -112,9 +112,10 @@ impl GroupLimits {
         if self.max_connections < MIN_TO_KEEP { 0 } else { self.max_connections / PART_OF_ONE }
     }
 
-    /// One of the connections that are kept for namespaces that have none of the others, or few: where the others are all in use.
+    /// One of the connections that are kept, where the others are all in use, and no call of the namespace waits: so that none is overtaken, and one that is
+    /// at the limit of its upstream does not make a connection for each of its calls.
     pub fn keep_one(self: &Arc<Self>, address: &AddressLimits, namespace: NamespaceId) -> Option<Permit> {
-        if address.permits.available_permits() > 0 {
+        if address.permits.available_permits() > 0 || self.waiting.lock().unwrap_or_else(PoisonError::into_inner).of.of(namespace) > 0 {
             return None;
         }
         let permit = address.kept.clone().try_acquire_owned().ok()?;
