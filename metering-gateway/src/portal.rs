@@ -15,14 +15,12 @@ use gateway_control::{
     lease::{LeaseExchange, LeaseGrants},
     policy::Generation,
     status::GatewayStatus,
-    usage::BatchAck,
+    usage::{BatchAck, UsageBatch},
 };
 use http_body::{Body, Frame, SizeHint};
 use ids::Uuid;
 use journal::Pace;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use url::Url;
 
 /// How long a batch may take: it is up to 64 MiB and commits a transaction.
@@ -34,13 +32,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most of an error's body that goes to the log.
 const MAX_ERROR_CHARS: usize = 500;
 
-/// How much of a message is written, or sent, before others that wait for the processor have it.
+/// How much of a batch is written, or sent, at once.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// How many grants are read before others have the processor.
-const READ_AT_ONCE: usize = 64;
-
-/// Writes a message into memory, in pieces.
+/// Writes a batch into memory, and lets others have the processor after each piece.
 struct Writer<'a> {
     room: &'a mut BytesMut,
     pace: Pace,
@@ -59,7 +54,8 @@ impl io::Write for Writer<'_> {
     }
 }
 
-/// A message that is sent in pieces: a system call that takes a megabyte takes a millisecond, and nothing else runs on its processor meanwhile.
+/// A batch that is sent in pieces: a system call that takes a megabyte takes a millisecond, and nothing else runs on its processor meanwhile. Between two
+/// of them leases are exchanged, so that no call waits for one behind a batch.
 struct Pieces {
     rest: Bytes,
     /// A piece has been handed on, and is to be sent before the next.
@@ -75,7 +71,6 @@ impl Body for Pieces {
             return Poll::Ready(None);
         }
         if std::mem::take(&mut self.handed_on) {
-            std::thread::yield_now();
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -128,7 +123,7 @@ pub struct Portal {
     client: Client,
     base: Url,
     credential: Credential,
-    /// Where messages are written for sending. Most batches are a megabyte and more, and fresh memory of that size costs more than what is written to it.
+    /// Where batches are written for sending. Most are a megabyte and more, and fresh memory of that size costs more than what is written to it.
     room: Arc<Mutex<BytesMut>>,
 }
 
@@ -156,15 +151,17 @@ impl Portal {
     /// # Errors
     /// When the portal did not take it.
     pub async fn usage(&self, body: Bytes) -> Result<BatchAck, PortalError> {
-        let request = self.post("control/v1/usage", body)?.timeout(USAGE_TIMEOUT);
+        let body = reqwest::Body::wrap(Pieces { rest: body, handed_on: false });
+        let request =
+            self.client.post(self.url("control/v1/usage")?).header(CONTENT_TYPE, "application/json").body(body).timeout(USAGE_TIMEOUT);
         Ok(self.send(request).await?.json().await?)
     }
 
-    /// A message as JSON, in memory that comes back when it has been sent. A busy second's batch takes some milliseconds.
-    pub fn written(&self, message: &impl Serialize) -> Bytes {
+    /// A batch as JSON, in memory that comes back when it has been sent. A busy second's batch takes some milliseconds.
+    pub fn written(&self, batch: &UsageBatch) -> Bytes {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = Writer { room: &mut room, pace: Pace::new(PIECE_BYTES) };
-        serde_json::to_writer(writer, message).expect("messages have string keys and no failing parts");
+        serde_json::to_writer(writer, batch).expect("batches have string keys and no failing parts");
         room.split().freeze()
     }
 
@@ -173,9 +170,8 @@ impl Portal {
     /// # Errors
     /// When the portal did not answer.
     pub async fn leases(&self, exchange: &LeaseExchange) -> Result<LeaseGrants, PortalError> {
-        let request = self.post("control/v1/leases", self.written(exchange))?.timeout(SHORT_TIMEOUT);
-        let answer = self.send(request).await?.bytes().await?;
-        read_grants(&answer).map_err(|error| PortalError::Unreachable(format!("its grants cannot be read: {error}")))
+        let request = self.client.post(self.url("control/v1/leases")?).json(exchange).timeout(SHORT_TIMEOUT);
+        Ok(self.send(request).await?.json().await?)
     }
 
     /// Reports on the gateway.
@@ -183,7 +179,7 @@ impl Portal {
     /// # Errors
     /// When the portal did not take it.
     pub async fn status(&self, status: &GatewayStatus) -> Result<(), PortalError> {
-        let request = self.post("control/v1/status", self.written(status))?.timeout(SHORT_TIMEOUT);
+        let request = self.client.post(self.url("control/v1/status")?).json(status).timeout(SHORT_TIMEOUT);
         self.send(request).await?;
         Ok(())
     }
@@ -202,11 +198,6 @@ impl Portal {
         tokio::time::timeout(SHORT_TIMEOUT, opening).await.map_err(|_| PortalError::Unreachable("no head within 5 s".into()))?
     }
 
-    fn post(&self, path: &str, body: Bytes) -> Result<RequestBuilder, PortalError> {
-        let body = reqwest::Body::wrap(Pieces { rest: body, handed_on: false });
-        Ok(self.client.post(self.url(path)?).header(CONTENT_TYPE, "application/json").body(body))
-    }
-
     fn url(&self, path: &str) -> Result<Url, PortalError> {
         self.base.join(path).map_err(|error| PortalError::Unreachable(error.to_string()))
     }
@@ -220,20 +211,6 @@ impl Portal {
         let body = answer.text().await.unwrap_or_default().chars().take(MAX_ERROR_CHARS).collect();
         Err(PortalError::Refused { status, body })
     }
-}
-
-/// Reads an answer to an exchange, in pieces: a thousand grants take a millisecond.
-fn read_grants(answer: &[u8]) -> serde_json::Result<LeaseGrants> {
-    #[derive(Deserialize)]
-    struct Unread<'a> {
-        ledger_epoch: Uuid,
-        exchange: u64,
-        #[serde(borrow)]
-        grants: Vec<&'a RawValue>,
-    }
-    let Unread { ledger_epoch, exchange, grants } = serde_json::from_slice(answer)?;
-    let grants = Pace::new(READ_AT_ONCE).over(grants).map(|grant| serde_json::from_str(grant.get()));
-    Ok(LeaseGrants { ledger_epoch, exchange, grants: grants.collect::<Result<_, _>>()? })
 }
 
 /// Waits between attempts: doubling from 100 ms to a bound, with jitter so that many gateways do not come back at the same instant.

@@ -171,7 +171,7 @@ pub(crate) fn read_segment(stream_dir: &Path, key: SegmentKey) -> Result<Found, 
 }
 
 /// How many bytes of a segment are read at once: who waits for the processor has it in between.
-const READ_AT_ONCE: u64 = 128 * 1024;
+const READ_AT_ONCE: u64 = 256 * 1024;
 
 /// Reads a segment file, which is never longer than the longest that is made, into an empty buffer.
 pub(crate) fn read_bounded(path: &Path, bytes: &mut Vec<u8>) -> Result<(), JournalError> {

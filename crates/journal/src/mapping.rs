@@ -62,7 +62,7 @@ impl FlushMap {
 
 /// How many bytes of pages are made at once: who waits for the processor has it in between.
 #[cfg(target_os = "linux")]
-const POPULATED_AT_ONCE: usize = 64 * 1024;
+const POPULATED_AT_ONCE: usize = 256 * 1024;
 
 /// A segment file, mapped by its one owner.
 #[derive(Debug)]

@@ -18,7 +18,6 @@ use gateway_control::{
     lease::{LeaseExchange, LeaseGrant, LeaseGrants, LeaseRun, LeaseWant, QuotaSlot},
 };
 use ids::Uuid;
-use journal::Pace;
 use quota::{Book, EpochWatch, Look, NANOS_PER_SECOND, Plan, Received};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +43,6 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 const NUMBERS_SKIPPED: u64 = 1_000_000;
 /// The most slots of one exchange.
 const MAX_SLOTS: usize = 1_000;
-/// How many cells are looked at before others have the processor.
-const LOOKED_AT_ONCE: usize = 64;
 
 /// The task.
 #[derive(Debug)]
@@ -177,7 +174,7 @@ impl LeaseExchanger {
             asked.iter().for_each(|cell| self.shared.quotas.ask(cell));
         }
         let mut planned = Vec::new();
-        let mut cells = Pace::new(LOOKED_AT_ONCE).over(cells);
+        let mut cells = cells.into_iter();
         while planned.len() < MAX_SLOTS
             && let Some(cell) = cells.next()
         {
@@ -291,8 +288,7 @@ impl LeaseExchanger {
     fn answered(&mut self, planned: &[Planned], answer: &LeaseGrants, sent_ns: u64) {
         self.is_known = true;
         self.epoch.answered(self.declared_under, Some(answer.ledger_epoch));
-        let granted = planned.iter().zip(&answer.grants);
-        Pace::new(LOOKED_AT_ONCE).over(granted).for_each(|(planned, grant)| self.put_in(planned, grant, sent_ns));
+        planned.iter().zip(&answer.grants).for_each(|(planned, grant)| self.put_in(planned, grant, sent_ns));
         if self.epoch.must_declare() {
             self.shared.quotas.wake.notify_one();
         }

@@ -54,8 +54,6 @@ struct Sums {
 
 /// How many rows are made, or records added, before others have the processor.
 pub(super) const ROWS_AT_ONCE: usize = 128;
-/// How many rows are compared before others have the processor.
-const COMPARED_AT_ONCE: usize = 1_024;
 
 type LatencyKey = (NamespaceId, SubscriptionId, RouteId, Timestamp);
 /// Buckets in their order, and how many calls fell into each. In one segment a caller has few.
@@ -118,11 +116,7 @@ impl Fold {
         let Self { facts, records, receipts, room } = self;
         // References are put in order, because rows are long, and what mostly tells two of them apart stands beside them.
         let mut sums: Vec<_> = room.rows.iter().map(|(key, sums)| (key.namespace.uuid(), key.subscription.uuid(), key, sums)).collect();
-        let mut pace = Pace::new(COMPARED_AT_ONCE);
-        sums.sort_unstable_by(|one, other| {
-            pace.done(1);
-            (one.0, one.1, one.2).cmp(&(other.0, other.1, other.2))
-        });
+        sums.sort_unstable_by_key(|(namespace, subscription, key, _)| (*namespace, *subscription, *key));
         let mut latency: Vec<LatencyRow> = room.latency.iter().map(latency_row).collect();
         latency.sort_unstable_by_key(|row| (row.namespace, row.subscription, row.route, row.minute));
         let batch = UsageBatch {
