@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     fs, io,
     path::PathBuf,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -24,14 +25,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ahead,
-    quota::{Figures, QuotaCell},
+    quota::{Figures, QuotaCell, Quotas},
+    rounds::Rounds,
 };
 use crate::{
     portal::{Backoff, Portal, PortalError},
     shared::Shared,
 };
 
-/// How often all leases are looked at, beside when a call wants something.
+/// How often each lease is looked at, beside when a call wants something.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long quotas that are running low wait for others, so that many share an exchange. A call that waits for one does not.
 const GATHER: Duration = Duration::from_millis(10);
@@ -53,7 +55,7 @@ pub struct LeaseExchanger {
     exchange: u64,
     /// The last number that is taken.
     taken: u64,
-    books: HashMap<QuotaSlot, Book>,
+    books: HashMap<QuotaSlot, Book, foldhash::fast::RandomState>,
     epoch: EpochWatch<Uuid>,
     /// After how long an unused lease goes back.
     idle_ns: u64,
@@ -93,7 +95,7 @@ impl LeaseExchanger {
             number_path,
             exchange: last,
             taken: last,
-            books: HashMap::new(),
+            books: HashMap::default(),
             epoch: EpochWatch::default(),
             declared_under: None,
             to_declare: Vec::new(),
@@ -113,20 +115,20 @@ impl LeaseExchanger {
 
     /// Exchanges until it is told to stop, then gives everything back, for as long as `give_back_within`.
     pub async fn run(mut self, stop: CancellationToken, give_back_within: Duration) {
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let shared = self.shared.clone();
+        let mut rounds = Rounds::new(LOOK_INTERVAL);
+        let mut asked = pin!(asked(&shared.quotas));
         loop {
-            let asked = tokio::select! {
+            let cells = tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.asked() => self.shared.quotas.take_queue(),
-                _ = look.tick() => {
-                    // Who has asked is among all.
-                    self.shared.quotas.take_queue();
-                    self.shared.quotas.all()
+                cells = &mut asked => {
+                    asked.set(self::asked(&shared.quotas));
+                    cells
                 }
+                cells = rounds.next(|| shared.quotas.all()) => cells,
             };
             self.hear_epoch();
-            let plan = self.plan(asked, false);
+            let plan = self.plan(cells, false);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.exchange_plan(plan) => (),
@@ -144,14 +146,6 @@ impl LeaseExchanger {
         if tokio::time::timeout(give_back_within, finish).await.is_err() {
             tracing::warn!("leases could not be given back in time; they count as spent until this journal's next start");
         }
-    }
-
-    /// Waits until quotas want something, and for others that are about to.
-    async fn asked(&self) {
-        let quotas = &self.shared.quotas;
-        quotas.wake.notified().await;
-        // In time or not, what has asked by then is looked at.
-        let _ = tokio::time::timeout(GATHER, quotas.hurry.notified()).await;
     }
 
     fn hear_epoch(&mut self) {
@@ -201,7 +195,7 @@ impl LeaseExchanger {
             };
             let book = self.books.entry(cell.slot).or_default();
             let plan = book.plan(&look);
-            cell.lease.store(book.lease().cloned());
+            cell.hand_out(book.lease());
             if leaving && book.is_closed() && plan.is_none() && now.since(cell.period_end) >= FORGET_AFTER {
                 self.books.remove(&cell.slot);
                 self.shared.quotas.forget(&cell.slot);
@@ -308,7 +302,7 @@ impl LeaseExchanger {
         };
         let book = self.books.entry(cell.slot).or_default();
         book.receive(&received, sent_ns, now_ns);
-        cell.lease.store(book.lease().cloned());
+        cell.hand_out(book.lease());
         let outstanding = grant.outstanding.map_or(0, |outstanding| outstanding.clamped());
         // A portal that cannot say anything of the quota now does not say what its limit is either.
         let figures = Figures { limit: grant.limit.clamped(), used: grant.used.clamped(), outstanding };
@@ -327,6 +321,14 @@ impl LeaseExchanger {
         self.taken = taken;
         Ok(())
     }
+}
+
+/// Waits until quotas want something, and for others that are about to.
+async fn asked(quotas: &Quotas) -> Vec<Arc<QuotaCell>> {
+    quotas.wake.notified().await;
+    // In time or not, what has asked by then is looked at.
+    let _ = tokio::time::timeout(GATHER, quotas.hurry.notified()).await;
+    quotas.take_queue()
 }
 
 /// Calls that wait are told that there is no answer.

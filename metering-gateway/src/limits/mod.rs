@@ -8,4 +8,5 @@ pub mod exchange;
 pub mod places;
 pub mod quota;
 pub mod rate;
+mod rounds;
 pub mod turns;

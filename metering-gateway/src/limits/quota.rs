@@ -114,6 +114,13 @@ impl QuotaCell {
         arc_swap::Guard::into_inner(lease)
     }
 
+    /// Calls spend this lease from now on. A store has to wait for all who just read: it is made only where something changes.
+    pub fn hand_out(&self, lease: Option<&Arc<Lease>>) {
+        if self.lease.load().as_ref().map(Arc::as_ptr) != lease.map(Arc::as_ptr) {
+            self.lease.store(lease.cloned());
+        }
+    }
+
     /// Whether the lease would pay this much now.
     pub fn covers(&self, amount: i64, now_ns: u64) -> bool {
         self.lease.load().as_ref().is_some_and(|lease| !lease.has_expired(now_ns) && lease.remaining() >= amount)
