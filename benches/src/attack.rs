@@ -23,8 +23,9 @@ use crate::{
     open_loop::Latencies,
     peers,
     portal::MockPortal,
-    process::{Cores, Process},
-    runs::{Bench, CONNECTIONS, PEERS, WARM_UP, say},
+    process::{Cores, Process, in_turns},
+    runs::{Bench, CONNECTIONS, PEERS, WARM_UP, median, say},
+    windows::{Ratio, WINDOW, WINDOWS, Windows},
     world::{KEYS_PER_APPLICATION, World, credential},
 };
 
@@ -51,21 +52,35 @@ pub struct Attack {
     pub wrong_grown: u64,
 }
 
-/// What the others felt at one proxy: of each measurement, the round with the median p99.
+/// What the others felt at one proxy: medians of windows, and how p99 compares with nothing else going on.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Felt {
     /// The proxy.
     pub proxy: String,
-    /// Nobody else calls.
+    /// With nothing else going on.
     pub alone: Latencies,
     /// With wrong keys.
     pub with_wrong_keys: Latencies,
+    /// Their p99 against nothing else.
+    pub wrong_keys_ratio: Ratio,
     /// Wrong keys that were answered in a second, each with 401.
     pub wrong_per_second: f64,
     /// With a namespace that calls as fast as it can.
     pub with_blast: Latencies,
+    /// Its p99 against nothing else.
+    pub blast_ratio: Ratio,
     /// Its calls in a second, over all connections of a closed loop.
     pub blast_per_second: f64,
+}
+
+/// The windows of one proxy.
+#[derive(Default)]
+struct Felts {
+    alone: Windows,
+    with_wrong_keys: Windows,
+    wrong_per_second: Vec<f64>,
+    with_blast: Windows,
+    blast_per_second: Vec<f64>,
 }
 
 /// Who attacks, and who is measured meanwhile.
@@ -73,7 +88,6 @@ struct Sides {
     attackers: Cores,
     others: Load,
     blast: Load,
-    duration: Duration,
 }
 
 impl Bench {
@@ -90,7 +104,7 @@ impl Bench {
         let mut keys = world.keys();
         let others = Load::from_keys(&self.subfolder("others")?, keys.by_ref().take(KEYS_PER_APPLICATION), &listeners)?;
         let blast = Load::from_keys(&self.subfolder("blast")?, keys.take(KEYS_PER_APPLICATION), &attackers)?;
-        let sides = Sides { attackers, others, blast, duration: self.duration };
+        let sides = Sides { attackers, others, blast };
         let haproxy = peers::haproxy(folder, &self.cores, &world)?;
         let portal = MockPortal::start(world)?;
         let gateway = self.gateway("gateway", &portal, &[])?;
@@ -100,13 +114,11 @@ impl Bench {
             sides.blast.closed_loop(proxy, CONNECTIONS, WARM_UP)?;
         }
         let (wrong_cpu_micros, wrong_grown) = sides.wrong_keys_cost(&gateway.process)?;
-        let mut rounds: Vec<Vec<Felt>> = proxies.iter().map(|_| Vec::new()).collect();
-        for _ in 0..self.rounds {
-            for (proxy, rounds) in proxies.iter().zip(&mut rounds) {
-                rounds.push(sides.felt(proxy)?);
-            }
+        let mut felts: Vec<Felts> = proxies.iter().map(|_| Felts::default()).collect();
+        for _ in 0..WINDOWS {
+            in_turns(&proxies, |number, proxy| sides.feel(proxy, &mut felts[number]))?;
         }
-        let felt = rounds.into_iter().zip(proxies).map(|(rounds, proxy)| middle(&proxy.name, rounds)).collect();
+        let felt = felts.iter().zip(proxies).map(|(felts, proxy)| felts.felt(&proxy.name)).collect();
         let found = Attack { others_per_second: OTHERS, felt, wrong_cpu_micros, wrong_grown };
         say(&format!("{found:#?}"));
         self.keep("attack", &found)
@@ -116,7 +128,7 @@ impl Bench {
 impl Sides {
     /// What the others feel.
     fn listen(&self, proxy: &Process) -> anyhow::Result<Latencies> {
-        self.others.open_loop(proxy.address, OTHERS_CONNECTIONS, OTHERS, self.duration)
+        self.others.open_loop(proxy.address, OTHERS_CONNECTIONS, OTHERS, WINDOW)
     }
 
     /// What they feel while something else goes on, and what that gave.
@@ -125,7 +137,7 @@ impl Sides {
         proxy: &Process,
         attack: impl FnOnce(Duration) -> anyhow::Result<T> + Send,
     ) -> anyhow::Result<(Latencies, T)> {
-        let wave = self.duration + AROUND;
+        let wave = WINDOW + AROUND;
         std::thread::scope(|scope| {
             let attack = scope.spawn(move || attack(wave));
             let heard = self.listen(proxy);
@@ -141,11 +153,15 @@ impl Sides {
         })
     }
 
-    fn felt(&self, proxy: &Process) -> anyhow::Result<Felt> {
-        let alone = self.listen(proxy)?;
-        let (with_wrong_keys, wrong_per_second) = self.with_wrong_keys(proxy)?;
+    fn feel(&self, proxy: &Process, felts: &mut Felts) -> anyhow::Result<()> {
+        felts.alone.push(self.listen(proxy)?);
+        let (with_wrong_keys, per_second) = self.with_wrong_keys(proxy)?;
+        felts.with_wrong_keys.push(with_wrong_keys);
+        felts.wrong_per_second.push(per_second);
         let (with_blast, run) = self.listen_during(proxy, |wave| self.blast.closed_loop(proxy, CONNECTIONS, wave))?;
-        Ok(Felt { proxy: proxy.name.clone(), alone, with_wrong_keys, wrong_per_second, with_blast, blast_per_second: run.per_second })
+        felts.with_blast.push(with_blast);
+        felts.blast_per_second.push(run.per_second);
+        Ok(())
     }
 
     /// Microseconds of a proxy's own time for each wrong key, and what its memory grows by.
@@ -156,22 +172,24 @@ impl Sides {
         let (rss, before) = (proxy.rss(), proxy.cpu());
         let (_, per_second) = self.with_wrong_keys(proxy)?;
         let spent = (proxy.cpu() - before).saturating_sub(cpu_alone);
-        let wrong = per_second * (self.duration + AROUND).as_secs_f64();
+        let wrong = per_second * (WINDOW + AROUND).as_secs_f64();
         Ok((spent.as_secs_f64() * 1e6 / wrong, proxy.rss().saturating_sub(rss)))
     }
 }
 
-/// Of several rounds, each measurement's middle.
-fn middle(proxy: &str, rounds: Vec<Felt>) -> Felt {
-    let median = |pick: fn(&Felt) -> (Latencies, f64)| {
-        let mut found: Vec<_> = rounds.iter().map(pick).collect();
-        found.sort_by_key(|(latencies, _)| latencies.p99);
-        found[found.len() / 2]
-    };
-    let (alone, _) = median(|felt| (felt.alone, 0.0));
-    let (with_wrong_keys, wrong_per_second) = median(|felt| (felt.with_wrong_keys, felt.wrong_per_second));
-    let (with_blast, blast_per_second) = median(|felt| (felt.with_blast, felt.blast_per_second));
-    Felt { proxy: proxy.into(), alone, with_wrong_keys, wrong_per_second, with_blast, blast_per_second }
+impl Felts {
+    fn felt(&self, proxy: &str) -> Felt {
+        Felt {
+            proxy: proxy.into(),
+            alone: self.alone.median(),
+            with_wrong_keys: self.with_wrong_keys.median(),
+            wrong_keys_ratio: self.with_wrong_keys.p99_against(&self.alone),
+            wrong_per_second: median(&self.wrong_per_second, |rate| *rate),
+            with_blast: self.with_blast.median(),
+            blast_ratio: self.with_blast.p99_against(&self.alone),
+            blast_per_second: median(&self.blast_per_second, |rate| *rate),
+        }
+    }
 }
 
 /// Asks with keys that are well-formed and unknown, each another one, at the rate. Returns how many were answered in a second.

@@ -108,10 +108,11 @@ impl Load {
     pub fn open_loop(&self, address: SocketAddr, connections: usize, rate: f64, duration: Duration) -> anyhow::Result<Latencies> {
         let requests: Vec<String> = self.keys.iter().map(|key| request(key)).collect();
         let calls = OpenLoop { requests: &requests, connections, rate, spins: self.cores.spare() };
-        // A thread of its own keeps to the cores of this load, and leaves the caller where it is.
+        // A thread of its own keeps to a core of this load, and leaves the caller where it is.
+        let [_, cores] = self.cores.two_loads();
         std::thread::scope(|scope| {
             let run = scope.spawn(|| {
-                self.cores.keep_to_load()?;
+                cores.keep_to_load()?;
                 calls.run(address, duration)
             });
             run.join().map_err(|_| anyhow::anyhow!("the load panicked"))?

@@ -14,6 +14,7 @@ mod runs;
 mod scale;
 mod train;
 mod usage;
+mod windows;
 mod world;
 
 use std::{

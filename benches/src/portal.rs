@@ -34,7 +34,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
-use crate::world::{World, entry};
+use crate::{
+    process::Cores,
+    world::{World, entry},
+};
 
 /// The epoch of all generations here.
 const EPOCH: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
@@ -70,7 +73,7 @@ pub struct Portal {
 }
 
 impl MockPortal {
-    /// Starts on a thread of its own, which ends with the process.
+    /// Starts on a core that leaves calls at a fixed rate theirs, where there are enough; ends with the process.
     ///
     /// # Errors
     /// When it cannot listen.
@@ -93,9 +96,11 @@ impl MockPortal {
             .route("/control/v1/status", post(async || StatusCode::NO_CONTENT))
             .layer(DefaultBodyLimit::disable())
             .with_state(state.clone());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::spawn(move || {
-            runtime.block_on(async move { axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await })
+            let [cores, _] = Cores::divide().two_loads();
+            cores.keep_to_load()?;
+            runtime.block_on(async move { anyhow::Ok(axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await?) })
         });
         Ok(Self { address, state })
     }
@@ -183,7 +188,9 @@ async fn usage(State(portal): State<Arc<Portal>>, body: Bytes) -> Response {
     if portal.refuses_usage.load(Relaxed) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    let Ok(batch) = serde_json::from_slice::<UsageBatch>(&body) else { return StatusCode::BAD_REQUEST.into_response() };
+    // On a thread beside the portal's: a batch takes milliseconds, and leases must not wait for it.
+    let read = tokio::task::spawn_blocking(move || serde_json::from_slice::<UsageBatch>(&body));
+    let Ok(Ok(batch)) = read.await else { return StatusCode::BAD_REQUEST.into_response() };
     let meter: MeterId = World::meter();
     let calls: u64 = batch.rows.iter().filter(|row| row.key.meter == meter).map(|row| row.count).sum();
     portal.calls.fetch_add(calls, Relaxed);

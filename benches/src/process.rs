@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{CpuSet, sched_setaffinity},
+};
 
 /// For how long a process may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -95,6 +98,22 @@ impl Drop for Process {
     }
 }
 
+/// Measures each of some processes that share their cores, while the others stand still: what one does at rest is no burden of another.
+///
+/// # Errors
+/// When a process has ended, or cannot be measured.
+pub fn in_turns(processes: &[&Process], mut measure: impl FnMut(usize, &Process) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let pause = |pauses: bool| processes.iter().try_for_each(|process| process.pause(pauses));
+    pause(true)?;
+    for (number, process) in processes.iter().enumerate() {
+        process.pause(false)?;
+        measure(number, process)?;
+        process.settle();
+        process.pause(true)?;
+    }
+    pause(false)
+}
+
 /// What to start.
 #[derive(Debug)]
 pub struct Start<'a> {
@@ -147,8 +166,7 @@ impl Process {
     /// # Errors
     /// When it does not in time, or fails.
     pub fn stop(&mut self, within: Duration) -> anyhow::Result<()> {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let asked = Instant::now();
         loop {
             match self.child.try_wait()? {
@@ -168,6 +186,15 @@ impl Process {
         // proc(5): utime and stime are fields 14 and 15; what stands behind the name starts with field 3.
         let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Duration::from_millis(ticks * 1_000 / tick_hz)
+    }
+
+    /// Has it stand still, or go on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    fn pause(&self, pauses: bool) -> anyhow::Result<()> {
+        let signal = if pauses { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("{} has ended", self.name))
     }
 
     /// Waits until it rests: what it does behind its answers is not to be another's burden, which is measured next.

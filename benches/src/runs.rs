@@ -16,16 +16,14 @@ use crate::{
     open_loop::Latencies,
     peers,
     portal::MockPortal,
-    process::{Cores, Process},
+    process::{Cores, Process, in_turns},
+    windows::{Ratio, WINDOW, WINDOWS, Windows},
     world::{Size, World},
 };
 
 /// How long a proxy is called before each run that counts, so that the run finds it as it is in use and not as it is after a rest: leases of subscriptions
 /// that rest go back to the ledger, connections to the upstream close.
 pub const WARM_UP: Duration = Duration::from_secs(2);
-/// Latencies are measured in windows, in turns: machines change within minutes, and what is compared lies seconds apart.
-const WINDOWS: usize = 20;
-const WINDOW: Duration = Duration::from_secs(2);
 /// Connections of a run in a closed loop.
 pub const CONNECTIONS: usize = 64;
 /// The peers' installation.
@@ -65,27 +63,6 @@ pub struct Peer {
     pub p99: Ratio,
     /// The same for p99.9.
     pub p999: Ratio,
-}
-
-/// How a figure compares with another that was measured in turns with it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Ratio {
-    /// The geometric mean of the pairs.
-    pub mean: f64,
-    /// Two standard errors below.
-    pub low: f64,
-    /// Two standard errors above.
-    pub high: f64,
-}
-
-impl Ratio {
-    fn of(pairs: impl Iterator<Item = (u64, u64)>) -> Self {
-        let logs: Vec<f64> = pairs.map(|(one, other)| (one as f64 / other as f64).ln()).collect();
-        let count = logs.len() as f64;
-        let mean = logs.iter().sum::<f64>() / count;
-        let error = (logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0) / count).sqrt();
-        Self { mean: mean.exp(), low: (mean - 2.0 * error).exp(), high: (mean + 2.0 * error).exp() }
-    }
 }
 
 /// The table of peers.
@@ -161,20 +138,22 @@ impl Bench {
         }
         proxies.push(gateway.process);
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); proxies.len()];
+        let all: Vec<&Process> = proxies.iter().collect();
         for _ in 0..self.rounds {
-            for (proxy, runs) in proxies.iter().zip(&mut runs) {
+            in_turns(&all, |number, proxy| {
                 load.closed_loop(proxy, CONNECTIONS, WARM_UP)?;
-                runs.push(load.closed_loop(proxy, CONNECTIONS, self.duration)?);
-            }
+                runs[number].push(load.closed_loop(proxy, CONNECTIONS, self.duration)?);
+                Ok(())
+            })?;
         }
         let haproxy = proxies.iter().position(|proxy| proxy.name == "haproxy").context("haproxy is a peer")?;
         let rate = median(&runs[haproxy], |run| run.per_second) / 2.0;
-        let mut windows: Vec<Vec<Latencies>> = vec![Vec::new(); proxies.len()];
+        let mut windows: Vec<Windows> = proxies.iter().map(|_| Windows::default()).collect();
         for _ in 0..WINDOWS {
-            for (proxy, windows) in proxies.iter().zip(&mut windows) {
-                windows.push(load.open_loop(proxy.address, CONNECTIONS, rate, WINDOW)?);
-                proxy.settle();
-            }
+            in_turns(&all, |number, proxy| {
+                windows[number].push(load.open_loop(proxy.address, CONNECTIONS, rate, WINDOW)?);
+                Ok(())
+            })?;
         }
         let row = |(number, proxy): (usize, &Process)| row(proxy, &runs[number], &windows[number], &windows[haproxy]);
         let rows: Vec<Peer> = proxies.iter().enumerate().map(row).collect();
@@ -216,18 +195,16 @@ pub fn median<T>(runs: &[T], figure: impl Fn(&T) -> f64) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn row(proxy: &Process, runs: &[Run], windows: &[Latencies], of_haproxy: &[Latencies]) -> Peer {
-    let at = |pick: fn(&Latencies) -> u64| median(windows, |window| pick(window) as f64) as u64;
-    let ratio = |pick: fn(&Latencies) -> u64| Ratio::of(windows.iter().map(pick).zip(of_haproxy.iter().map(pick)));
+fn row(proxy: &Process, runs: &[Run], windows: &Windows, of_haproxy: &Windows) -> Peer {
     Peer {
         name: proxy.name.clone(),
         per_second: median(runs, |run| run.per_second),
         cpu_micros: median(runs, |run| run.cpu_micros),
         busy: median(runs, |run| run.busy),
         errors: runs.iter().map(|run| run.errors).sum(),
-        latencies: Latencies { p50: at(|window| window.p50), p99: at(|window| window.p99), p999: at(|window| window.p999) },
-        p99: ratio(|window| window.p99),
-        p999: ratio(|window| window.p999),
+        latencies: windows.median(),
+        p99: windows.p99_against(of_haproxy),
+        p999: windows.p999_against(of_haproxy),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     portal::MockPortal,
     process::free_address,
     runs::{Bench, CONNECTIONS, WARM_UP, median, say},
+    windows::{Ratio, WINDOW, WINDOWS, Windows},
     world::{Size, World},
 };
 
@@ -67,6 +68,8 @@ pub struct Scale {
     pub quiet: Latencies,
     /// The same while the policy changes.
     pub changing: Latencies,
+    /// How p99 compares then.
+    pub changing_ratio: Ratio,
     /// Changes that were made meanwhile.
     pub changes: u64,
 }
@@ -100,15 +103,19 @@ impl Bench {
             with_few.push(load.closed_loop(&small_gateway.process, CONNECTIONS, self.duration)?);
             with_all.push(load.closed_loop(&gateway.process, CONNECTIONS, self.duration)?);
         }
+        drop(small_gateway);
         let swept = sweep.closed_loop(&gateway.process, CONNECTIONS, SWEEP)?;
         let rss_swept = gateway.process.rss();
         let per_second = median(&with_all, |run| run.per_second);
         let rate = per_second / 2.0;
-        let quiet = load.open_loop(gateway.process.address, CONNECTIONS, rate, self.duration)?;
+        let (mut quiet, mut changing) = (Windows::default(), Windows::default());
         let before = portal.state.changed.load(Relaxed);
-        portal.state.changes_per_second.store(CHANGES, Relaxed);
-        let changing = load.open_loop(gateway.process.address, CONNECTIONS, rate, self.duration)?;
-        portal.state.changes_per_second.store(0, Relaxed);
+        for _ in 0..WINDOWS {
+            quiet.push(load.open_loop(gateway.process.address, CONNECTIONS, rate, WINDOW)?);
+            portal.state.changes_per_second.store(CHANGES, Relaxed);
+            changing.push(load.open_loop(gateway.process.address, CONNECTIONS, rate, WINDOW)?);
+            portal.state.changes_per_second.store(0, Relaxed);
+        }
         let found = Scale {
             keys: LARGE.keys,
             routes: LARGE.routes,
@@ -123,8 +130,9 @@ impl Bench {
             per_second,
             small_cpu_micros: median(&with_few, |run| run.cpu_micros),
             cpu_micros: median(&with_all, |run| run.cpu_micros),
-            quiet,
-            changing,
+            quiet: quiet.median(),
+            changing: changing.median(),
+            changing_ratio: changing.p99_against(&quiet),
             changes: portal.state.changed.load(Relaxed) - before,
         };
         say(&format!("{found:#?}"));
