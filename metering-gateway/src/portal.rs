@@ -5,7 +5,7 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use ids::Uuid;
 use journal::Pace;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use url::Url;
 
 /// How long a batch may take: it is up to 64 MiB and commits a transaction.
@@ -34,6 +35,8 @@ const MAX_ERROR_CHARS: usize = 500;
 
 /// How much of a batch is written, or sent, at once.
 const PIECE_BYTES: usize = 32 * 1024;
+/// How long it is from one piece that is sent to the next.
+const PIECE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Writes a batch into memory, and lets others have the processor after each piece.
 struct Writer<'a> {
@@ -54,12 +57,19 @@ impl io::Write for Writer<'_> {
     }
 }
 
-/// A batch that is sent in pieces: a system call that takes a megabyte takes a millisecond, and nothing else runs on its processor meanwhile. Between two
-/// of them leases are exchanged, so that no call waits for one behind a batch.
+/// A batch that is sent in pieces, one in a millisecond: a system call that takes a megabyte takes about as long, and nothing else runs on its processor
+/// meanwhile. Between two of them leases are exchanged, so that no call waits for one behind a batch.
 struct Pieces {
     rest: Bytes,
-    /// A piece has been handed on, and is to be sent before the next.
-    handed_on: bool,
+    times: Interval,
+}
+
+impl Pieces {
+    fn new(rest: Bytes) -> Self {
+        let mut times = interval(PIECE_INTERVAL);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { rest, times }
+    }
 }
 
 impl Body for Pieces {
@@ -70,11 +80,7 @@ impl Body for Pieces {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        if std::mem::take(&mut self.handed_on) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.handed_on = true;
+        ready!(self.times.poll_tick(context));
         let length = self.rest.len().min(PIECE_BYTES);
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
@@ -151,7 +157,7 @@ impl Portal {
     /// # Errors
     /// When the portal did not take it.
     pub async fn usage(&self, body: Bytes) -> Result<BatchAck, PortalError> {
-        let body = reqwest::Body::wrap(Pieces { rest: body, handed_on: false });
+        let body = reqwest::Body::wrap(Pieces::new(body));
         let request =
             self.client.post(self.url("control/v1/usage")?).header(CONTENT_TYPE, "application/json").body(body).timeout(USAGE_TIMEOUT);
         Ok(self.send(request).await?.json().await?)

@@ -11,6 +11,7 @@ use crate::config::MAX_SEGMENT_SIZE_BYTES;
 use crate::error::{IoContext, JournalError};
 use crate::head::HeadImage;
 use crate::names::{self, Name};
+use crate::pace::Pace;
 use crate::segment::{Activation, FOOTER_BYTES, Footer, HEADER_BYTES, Header, HeaderRead, SEGMENT_VERSION, Scan, SegmentKey, Tail, scan};
 
 /// A segment file that was not acked.
@@ -180,8 +181,9 @@ pub(crate) fn read_bounded(path: &Path, bytes: &mut Vec<u8>) -> Result<(), Journ
     // One byte more, so that the end is found without growing.
     bytes.reserve(length as usize + 1);
     let mut rest = file.take(MAX_SEGMENT_SIZE_BYTES + 1);
+    let mut pace = Pace::new(1);
     while rest.by_ref().take(READ_AT_ONCE).read_to_end(bytes).at("reading", path)? > 0 {
-        std::thread::yield_now();
+        pace.done(1);
     }
     if bytes.len() as u64 > MAX_SEGMENT_SIZE_BYTES {
         return Err(JournalError::Damaged { path: path.to_owned(), what: "it is longer than any segment; move it away".to_owned() });

@@ -88,12 +88,11 @@ impl SegmentMap {
         #[cfg(not(target_os = "linux"))]
         let _ = end;
         #[cfg(target_os = "linux")]
-        for offset in (0..end).step_by(POPULATED_AT_ONCE) {
+        for offset in crate::pace::Pace::new(1).over((0..end).step_by(POPULATED_AT_ONCE)) {
             let length = POPULATED_AT_ONCE.min(end - offset);
             if let Err(error) = self.0.advise_range(memmap2::Advice::PopulateWrite, offset, length) {
                 return tracing::debug!(%error, "a segment's pages are not made ahead");
             }
-            std::thread::yield_now();
         }
     }
 
