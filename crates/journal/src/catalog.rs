@@ -3,11 +3,14 @@
 //! The newest sealed segment of a stream is never dropped: with it, the next seq and the digest chain survive the loss of the head page.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::budget::Budget;
 use crate::error::{IoContext, JournalError};
 use crate::names;
+use crate::pace::Pace;
 
 /// A sealed segment that the portal has not acked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,11 +79,16 @@ impl StreamCatalog {
         Ok(true)
     }
 
-    fn drop_acked(&mut self, seq: u64, acked: Acked, budget: &Budget) -> Result<(), JournalError> {
-        remove(&names::acked(&self.dir, seq, acked.acked_at))?;
+    fn drop_acked(&mut self, seq: u64, acked: Acked, budget: &Budget) -> Result<Dropped, JournalError> {
+        let path = names::acked(&self.dir, seq, acked.acked_at);
+        let file = match OpenOptions::new().write(true).open(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at("opening", &path),
+            file => file.ok(),
+        };
+        remove(&path)?;
         self.acked.remove(&seq);
         budget.give(Budget::pages(acked.file_bytes));
-        Ok(())
+        Ok(Dropped(file))
     }
 }
 
@@ -93,16 +101,11 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// Drops acked segments that were retained long enough; answers how many.
-    pub fn trim(&mut self, acked_before: i64, budget: &Budget) -> Result<u64, JournalError> {
-        let mut dropped = 0;
-        for stream in self.streams.values_mut() {
-            while let Some((seq, acked)) = stream.droppable().filter(|(_, acked)| acked.acked_at <= acked_before) {
-                stream.drop_acked(seq, acked, budget)?;
-                dropped += 1;
-            }
-        }
-        Ok(dropped)
+    /// Drops an acked segment that was retained long enough.
+    pub fn trim(&mut self, acked_before: i64, budget: &Budget) -> Result<Option<Dropped>, JournalError> {
+        let due = |stream: &StreamCatalog| stream.droppable().filter(|(_, acked)| acked.acked_at <= acked_before);
+        let found = self.streams.values_mut().find_map(|stream| due(stream).map(|(seq, acked)| (stream, seq, acked)));
+        found.map(|(stream, seq, acked)| stream.drop_acked(seq, acked, budget)).transpose()
     }
 
     /// Drops the acked segment that was acked first, to make room. False when there is none to drop.
@@ -110,8 +113,31 @@ impl Catalog {
         let oldest = self.streams.values_mut().filter_map(|stream| stream.droppable().map(|(seq, acked)| (acked.acked_at, seq, stream)));
         let Some((acked_at, seq, stream)) = oldest.min_by_key(|(acked_at, ..)| *acked_at) else { return Ok(false) };
         let file_bytes = stream.acked.get(&seq).map_or(0, |acked| acked.file_bytes);
-        stream.drop_acked(seq, Acked { acked_at, file_bytes }, budget)?;
+        // Who needs the room waits for it, so that it goes at once.
+        drop(stream.drop_acked(seq, Acked { acked_at, file_bytes }, budget)?);
         Ok(true)
+    }
+}
+
+/// A file that has no name any more. When this is dropped, its pages and blocks go, for all of which together the system takes a millisecond.
+#[must_use = "its pages go now or, all at once, when it is dropped"]
+#[derive(Debug)]
+pub(crate) struct Dropped(Option<File>);
+
+/// How much of a file without a name goes at once.
+const CUT_AT_ONCE: u64 = 512 * 1024;
+
+impl Dropped {
+    /// Gives pages and blocks back a few at a time. To be called without a lock.
+    pub fn give_back(self) {
+        let Some(file) = self.0 else { return };
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        for length in Pace::new(1).over((0..length.div_ceil(CUT_AT_ONCE)).rev().map(|cuts| cuts * CUT_AT_ONCE)) {
+            if file.set_len(length).is_err() {
+                // What is left goes with the file.
+                return;
+            }
+        }
     }
 }
 

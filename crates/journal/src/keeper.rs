@@ -79,7 +79,13 @@ impl Journal {
     /// When a file cannot be removed.
     pub fn trim(&self, now: i64) -> Result<u64, JournalError> {
         let retain = i64::try_from(self.0.config.retain_acked.as_micros()).unwrap_or(i64::MAX);
-        lock(&self.0.catalog).trim(now.saturating_sub(retain), &self.0.budget)
+        let mut dropped = 0;
+        loop {
+            let next = lock(&self.0.catalog).trim(now.saturating_sub(retain), &self.0.budget)?;
+            let Some(file) = next else { return Ok(dropped) };
+            file.give_back();
+            dropped += 1;
+        }
     }
 
     /// Seals what the closed writers left and marks their streams as closed in order. Shipping can go on afterwards.
@@ -162,7 +168,7 @@ impl Journal {
         map.bytes_mut()[end + 4..end + FOOTER_BYTES].copy_from_slice(&bytes[4..]);
         map.publish_u32(end, FOOTER_MARK);
         // The mapping goes before the file is cut, so that nothing can touch a page that is no more.
-        drop(map);
+        map.release();
         let length = (end + FOOTER_BYTES) as u64;
         file.file.set_len(length).at("cutting", &file.path)?;
         self.flush_dir(stream);

@@ -60,9 +60,9 @@ impl FlushMap {
     }
 }
 
-/// How many bytes of pages are made at once: who waits for the processor has it in between.
+/// How many bytes of pages are made, or let go, at once: who waits for the processor has it in between.
 #[cfg(target_os = "linux")]
-const POPULATED_AT_ONCE: usize = 256 * 1024;
+const PAGES_AT_ONCE: usize = 256 * 1024;
 
 /// A segment file, mapped by its one owner.
 #[derive(Debug)]
@@ -88,10 +88,23 @@ impl SegmentMap {
         #[cfg(not(target_os = "linux"))]
         let _ = end;
         #[cfg(target_os = "linux")]
-        for offset in crate::pace::Pace::new(1).over((0..end).step_by(POPULATED_AT_ONCE)) {
-            let length = POPULATED_AT_ONCE.min(end - offset);
+        for offset in crate::pace::Pace::new(1).over((0..end).step_by(PAGES_AT_ONCE)) {
+            let length = PAGES_AT_ONCE.min(end - offset);
             if let Err(error) = self.0.advise_range(memmap2::Advice::PopulateWrite, offset, length) {
                 return tracing::debug!(%error, "a segment's pages are not made ahead");
+            }
+        }
+    }
+
+    /// Unmaps the segment, a few pages at a time. The bytes stay in the file.
+    pub fn release(self) {
+        #[cfg(target_os = "linux")]
+        for offset in crate::pace::Pace::new(1).over((0..self.0.len()).step_by(PAGES_AT_ONCE)) {
+            let length = PAGES_AT_ONCE.min(self.0.len() - offset);
+            // SAFETY: of a shared file mapping only the way to the pages goes; what was stored is in the page cache, and nobody reads it here any more.
+            if unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, length) }.is_err() {
+                // All of it goes with the mapping.
+                return;
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// Who had to wait for the processor has it for an eighth as long: so work that must keep up with calls has a ninth of a processor that calls want whole.
 /// Without it, schedulers that count a yield as a used time slice (EEVDF, Linux 6.6 and later) would give a piece of microseconds for each turn of milliseconds.
 const SHARE: u32 = 8;
-/// The longest that it has it.
-const LONGEST: Duration = Duration::from_millis(4);
+/// The longest that it has it: the most that a call waits for it.
+const LONGEST: Duration = Duration::from_millis(1);
 
 /// Lets other threads have the processor after each so many units of work, whatever a unit is: records, bytes, comparisons. Where nobody waits, that costs half
 /// a microsecond; pieces of some ten microseconds are worth it. Where others keep the processor for long, pieces grow with that.
@@ -62,7 +62,7 @@ mod tests {
     fn who_waited_long_goes_on_for_a_part_of_it() {
         let mut pace = Pace::new(1);
         let now = Instant::now();
-        for (waited_micros, due_micros) in [(0, 0), (80, 10), (8_000, 1_000), (1_000_000, 4_000)] {
+        for (waited_micros, due_micros) in [(0, 0), (80, 10), (8_000, 1_000), (1_000_000, 1_000)] {
             let back = now + Duration::from_micros(waited_micros);
             pace.waited(now, back);
             assert_eq!(pace.due_until, Some(back + Duration::from_micros(due_micros)));
