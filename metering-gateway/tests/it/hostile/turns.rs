@@ -1,5 +1,7 @@
 //! What a namespace at full blast on a core leaves of its turns to the others (SEMANTICS N2), told by the order of the answers and not by a clock.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use super::{namespaces::settle, *};
 use crate::harness::{portal::MockPortal, process::GatewayProcess};
 
@@ -68,15 +70,21 @@ async fn a_namespace_at_full_blast_leaves_the_others_their_turns() {
             caller.asks().await;
         }
         let order = Arc::<Mutex<Vec<usize>>>::default();
+        let listening = Arc::<AtomicUsize>::default();
         let mut answers = tokio::task::JoinSet::new();
         for (number, mut caller) in callers.drain(..).enumerate() {
-            let order = order.clone();
+            let (order, listening) = (order.clone(), listening.clone());
             answers.spawn(async move {
+                listening.fetch_add(1, Relaxed);
                 let answer = caller.hears().await;
                 order.lock().expect("no panic").push(number);
                 assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
                 (number, caller)
             });
+        }
+        // Who listened only after the answers came would hear them in the order of the callers.
+        while listening.load(Relaxed) < LOUD + 2 {
+            tokio::task::yield_now().await;
         }
         gateway.go_on();
         let mut heard = answers.join_all().await;
