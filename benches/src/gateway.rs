@@ -80,6 +80,16 @@ impl Gateway {
         Ok(started.elapsed())
     }
 
+    /// A gauge of its metrics that has no labels.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn gauge(&self, name: &str) -> anyhow::Result<f64> {
+        let metrics = self.admin_get("/metrics")?;
+        let value = metrics.lines().find_map(|line| line.split_once(' ').filter(|(found, _)| found.ends_with(name)));
+        value.with_context(|| format!("there is no gauge {name}"))?.1.parse().with_context(|| format!("{name} is no number"))
+    }
+
     fn admin_get(&self, path: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(self.admin)?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")?;

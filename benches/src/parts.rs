@@ -41,7 +41,14 @@ pub struct JournalCost {
     pub on_per_second: f64,
     /// With a journal that is full.
     pub off_per_second: f64,
+    /// Records that had not been shipped after a while at its most, and how many calls it had been answering in a second.
+    pub unshipped_records: f64,
+    /// That rate.
+    pub long_per_second: f64,
 }
+
+/// For how long a gateway serves all it can, to see whether shipping keeps up.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Memory of idle connections.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,11 +114,15 @@ impl Bench {
             with.push(load.closed_loop(&on.process, CONNECTIONS, self.duration)?);
             without.push(load.closed_loop(&off.process, CONNECTIONS, self.duration)?);
         }
+        let long = load.closed_loop(&on.process, CONNECTIONS, LONG)?;
+        let unshipped_records = on.gauge("journal_unshipped_records")?;
         let found = JournalCost {
             on_cpu_micros: median(&with, |run| run.cpu_micros),
             off_cpu_micros: median(&without, |run| run.cpu_micros),
             on_per_second: median(&with, |run| run.per_second),
             off_per_second: median(&without, |run| run.per_second),
+            unshipped_records,
+            long_per_second: long.per_second,
         };
         say(&format!("{found:#?}"));
         self.keep("journal", &found)

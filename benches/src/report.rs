@@ -103,10 +103,14 @@ fn journal(text: &mut String, journal: &JournalCost) {
     line(
         text,
         &format!(
-            "Journal on and full (calls served without records), in turns: {:.1} and {:.1} µs a request. Recording, sealing, folding and shipping cost {cost:.1} µs, {:.0} %.",
+            "Journal on and full (calls served without records), in turns: {:.1} and {:.1} µs a request. Recording, sealing, folding and shipping cost {cost:.1} µs, {:.0} %.\n\
+             After a minute at its most, {:.0} requests a second, {:.0} records had not been shipped: the last {:.1} seconds of them.",
             journal.on_cpu_micros,
             journal.off_cpu_micros,
-            cost / journal.on_cpu_micros * 100.0
+            cost / journal.on_cpu_micros * 100.0,
+            journal.long_per_second,
+            journal.unshipped_records,
+            journal.unshipped_records / journal.long_per_second
         ),
     );
 }
