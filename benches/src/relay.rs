@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::{
+    event::epoll::{self, CreateFlags, EventData, EventFlags},
+    io::retry_on_intr,
+};
 
 /// The token of the listener; no socket has this number.
 const LISTENER: u64 = u64::MAX;
@@ -29,7 +32,8 @@ pub fn run(listen: SocketAddr, upstream: SocketAddr) -> anyhow::Result<()> {
     let mut events = Vec::with_capacity(256);
     loop {
         events.clear();
-        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None)?;
+        // Who stood still is told so.
+        retry_on_intr(|| epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None))?;
         for event in &events {
             let token = event.data.u64();
             if token == LISTENER {
