@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::budget::Budget;
@@ -81,10 +80,8 @@ impl StreamCatalog {
 
     fn drop_acked(&mut self, seq: u64, acked: Acked, budget: &Budget) -> Result<Dropped, JournalError> {
         let path = names::acked(&self.dir, seq, acked.acked_at);
-        let file = match OpenOptions::new().write(true).open(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at("opening", &path),
-            file => file.ok(),
-        };
+        // Of a file that cannot be opened now, all goes at once.
+        let file = OpenOptions::new().write(true).open(&path).ok();
         remove(&path)?;
         self.acked.remove(&seq);
         budget.give(Budget::pages(acked.file_bytes));
