@@ -1,5 +1,5 @@
 //! `durability = "power"`: the end of an answer waits for its record's flush. The disk is slowed and broken by a library that stands before the C library's
-//! `fdatasync` in the real process.
+//! `fdatasync` and `msync` in the real process.
 
 use std::{
     fs,
@@ -33,16 +33,23 @@ const LIBRARY: &str = r#"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 static int there(const char *ending) {
     char path[4096];
     snprintf(path, sizeof path, "%s.%s", getenv("FAULT_DISK"), ending);
     return access(path, F_OK) == 0;
 }
-int fdatasync(int file) {
+static int is_broken(void) {
     while (there("held")) usleep(2000);
-    if (there("broken")) { errno = EIO; return -1; }
-    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(file);
+    if (there("broken")) { errno = EIO; return 1; }
+    return 0;
+}
+int fdatasync(int file) {
+    return is_broken() ? -1 : ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(file);
+}
+int msync(void *from, size_t length, int flags) {
+    return is_broken() ? -1 : ((int (*)(void *, size_t, int))dlsym(RTLD_NEXT, "msync"))(from, length, flags);
 }
 "#;
 /// For so long nothing must end while the disk is held; what waits for an event that must not come, can only wait for a time.
