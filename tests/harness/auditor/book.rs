@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::connection::Unanswered;
+
 /// In what an exchange consists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {
@@ -135,6 +137,18 @@ impl Book {
     /// It broke.
     pub fn broke(&self, mark: u64, fault: impl std::fmt::Debug) {
         self.entry(mark, |entry| entry.fault = Some(format!("{fault:?}")));
+    }
+
+    /// What it means for an exchange that no answer came.
+    pub(super) fn unanswered(&self, mark: u64, why: Unanswered) -> Fate {
+        match why {
+            Unanswered::NotSent => Fate::NotSent,
+            Unanswered::Unprocessed => Fate::Unprocessed,
+            Unanswered::Broken(fault) => {
+                self.broke(mark, fault);
+                Fate::Broken
+            }
+        }
     }
 
     /// What an exchange asks for; the upstream has seen it.

@@ -1,24 +1,16 @@
 //! A client that tells exactly what came of each of its exchanges, and repeats none.
 
-use std::{
-    error::Error as _,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::{
-    Request, Response,
-    body::Incoming,
-    client::conn::{http1, http2},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http_body_util::{BodyExt, Either};
+use hyper::{Request, Response, body::Incoming};
 use tokio::net::TcpStream;
 
 use super::{
     MARK,
     book::{Book, Fate, Form, Plan},
+    connection::{Answer, Http1, Http2},
     rpc, socket,
 };
 
@@ -46,9 +38,8 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Connection {
-    /// With the moment at which something passed on it last, once there was an exchange.
-    Http1(http1::SendRequest<Empty<Bytes>>, Option<Instant>),
-    Http2(http2::SendRequest<Empty<Bytes>>),
+    Http1(Http1),
+    Http2(Http2),
 }
 
 /// Who calls what where.
@@ -82,7 +73,7 @@ impl Client {
                     .uri(format!("http://{authority}{}/{mark}", plan.path))
                     .header("host", authority)
                     .header("x-api-key", call.key)
-                    .body(Empty::new())?;
+                    .body(())?;
                 tokio::time::timeout(PATIENCE, self.send(authority, request, mark)).await
             }
             Form::WebSocket => tokio::time::timeout(PATIENCE, socket::exchange(&self.book, (authority, call.key), mark, &plan))
@@ -105,11 +96,9 @@ impl Client {
         Ok(fate)
     }
 
-    async fn send(&mut self, authority: &str, request: Request<Empty<Bytes>>, mark: u64) -> Fate {
+    async fn send(&mut self, authority: &str, request: Request<()>, mark: u64) -> Fate {
         // A connection that ended in between is found before anything is sent on it.
-        if self.connection.as_mut().is_some_and(Connection::is_closed) {
-            self.connection = None;
-        }
+        self.connection.take_if(|connection| connection.is_closed());
         self.waits_for = "an answer on a connection that was open";
         if self.connection.is_none() {
             self.waits_for = "a connection";
@@ -120,38 +109,33 @@ impl Client {
             self.waits_for = "an answer on a new connection";
         }
         let answered = match connection {
-            Connection::Http1(sender, since) => {
-                if let Some(since) = since {
+            Connection::Http1(connection) => {
+                if let Some(since) = connection.since {
                     self.book.rested(mark, since.elapsed());
                 }
-                sender.send_request(request).await
+                connection.ask(request).await.map(|answer| answer.map(Either::Left))
             }
-            Connection::Http2(sender) => sender.send_request(request).await,
+            Connection::Http2(connection) => connection.ask(request, None).await.map(|answer| answer.map(Either::Right)),
         };
-        if answered.is_ok() {
-            self.waits_for = "the end of an answer";
-        }
         let fate = match answered {
-            Ok(response) => self.read(response, mark).await,
-            Err(error) if error.is_canceled() => Fate::NotSent,
-            Err(error) if was_not_processed(&error) => Fate::Unprocessed,
-            Err(error) => {
-                self.book.broke(mark, error);
-                Fate::Broken
+            Ok(answer) => {
+                self.waits_for = "the end of an answer";
+                self.read(answer, mark).await
             }
+            Err(unanswered) => self.book.unanswered(mark, unanswered),
         };
-        match &mut self.connection {
-            Some(Connection::Http1(_, since)) if matches!(fate, Fate::Whole { .. }) => *since = Some(Instant::now()),
-            Some(_) if !matches!(fate, Fate::Whole { .. }) => self.connection = None,
-            _ => (),
+        if !matches!(fate, Fate::Whole { .. }) {
+            self.connection = None;
+        } else if let Some(Connection::Http1(connection)) = &mut self.connection {
+            connection.since = Some(Instant::now());
         }
         fate
     }
 
-    async fn read(&self, response: Response<Incoming>, mark: u64) -> Fate {
-        let status = response.status().as_u16();
-        let by_upstream = response.headers().get(MARK).is_some_and(|value| value.as_bytes() == mark.to_string().as_bytes());
-        let mut body = response.into_body();
+    async fn read(&self, answer: Response<Either<Incoming, Answer>>, mark: u64) -> Fate {
+        let status = answer.status().as_u16();
+        let by_upstream = answer.headers().get(MARK).is_some_and(|value| value.as_bytes() == mark.to_string().as_bytes());
+        let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
@@ -169,38 +153,20 @@ impl Client {
     }
 }
 
-/// Whether an error says that the gateway did not begin the exchange: a goodbye without an error ends what came after the last stream that it names
-/// (RFC 9113, 6.8), and a stream may be refused (8.7).
-pub(super) fn was_not_processed(error: &hyper::Error) -> bool {
-    let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else { return false };
-    let is_goodbye = cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR);
-    cause.is_remote() && (is_goodbye || cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
-}
-
 impl Connection {
     async fn open(authority: &str, protocol: Protocol) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(authority).await?;
         stream.set_nodelay(true)?;
-        let io = TokioIo::new(stream);
         Ok(match protocol {
-            Protocol::Http1 => {
-                let (sender, driver) = http1::handshake(io).await?;
-                // How the connection ended is said by the exchange on it.
-                tokio::spawn(async move { drop(driver.await) });
-                Self::Http1(sender, None)
-            }
-            Protocol::Http2 => {
-                let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
-                tokio::spawn(async move { drop(driver.await) });
-                Self::Http2(sender)
-            }
+            Protocol::Http1 => Self::Http1(Http1::open(stream).await?),
+            Protocol::Http2 => Self::Http2(Http2::open(stream).await?),
         })
     }
 
-    fn is_closed(&mut self) -> bool {
+    fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(sender, _) => sender.is_closed(),
-            Self::Http2(sender) => sender.is_closed(),
+            Self::Http1(connection) => connection.is_closed(),
+            Self::Http2(connection) => connection.is_closed(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod book;
 mod client;
+mod connection;
 mod dice;
 mod load;
 mod records;

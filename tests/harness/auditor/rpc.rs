@@ -3,20 +3,18 @@
 use std::{convert::Infallible, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::{
     HeaderMap, Request, Response,
     body::{Frame, Incoming},
-    client::conn::http2,
     header::HeaderValue,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use super::{
     MARK,
     book::{Book, Fate, Plan},
-    client::was_not_processed,
+    connection::Http2,
 };
 
 /// What precedes a message: whether it is compressed, and its length.
@@ -60,17 +58,14 @@ pub(super) async fn exchange(book: &Book, (authority, key): (&str, &str), mark: 
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("x-api-key", key)
-        .body(Full::new(Bytes::from(framed().repeat(plan.messages as usize))))?;
+        .body(())?;
     let Ok(stream) = TcpStream::connect(authority).await else { return Ok(Fate::NotSent) };
     stream.set_nodelay(true)?;
-    let Ok((mut sender, driver)) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await else { return Ok(Fate::NotSent) };
-    tokio::spawn(async move { drop(driver.await) });
+    let Ok(mut connection) = Http2::open(stream).await else { return Ok(Fate::NotSent) };
     book.asks(mark, plan.messages.into());
-    let answer = match sender.send_request(request).await {
+    let answer = match connection.ask(request, Some(framed().repeat(plan.messages as usize).into())).await {
         Ok(answer) => answer,
-        Err(error) if error.is_canceled() => return Ok(Fate::NotSent),
-        Err(error) if was_not_processed(&error) => return Ok(Fate::Unprocessed),
-        Err(_) => return Ok(Fate::Broken),
+        Err(unanswered) => return Ok(book.unanswered(mark, unanswered)),
     };
     let status = answer.status().as_u16();
     let by_upstream = answer.headers().get(MARK).is_some_and(|value| value.as_bytes() == mark.to_string().as_bytes());
