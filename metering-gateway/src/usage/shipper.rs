@@ -28,7 +28,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     fold::{Fold, ROWS_AT_ONCE, Room, SegmentFacts},
@@ -91,6 +91,8 @@ pub struct Shipper {
     newest: Mutex<HashMap<u32, u64>>,
     /// The memory of the last fold.
     spare: Arc<Mutex<Room>>,
+    /// Folds that run, beside the runtime.
+    folds: TaskTracker,
 }
 
 /// Whether the portal refuses the segment, and would take others.
@@ -135,6 +137,7 @@ impl Shipper {
             lanes,
             newest,
             spare: Arc::default(),
+            folds: TaskTracker::new(),
         })
     }
 
@@ -168,6 +171,9 @@ impl Shipper {
             Ok(true) => tracing::info!("all usage has been shipped"),
             Ok(false) | Err(_) => tracing::warn!("some usage was not shipped; it stays in the journal and is shipped after the next start"),
         }
+        // Nobody uses the journal once this has ended: the next one to open its folder may be here already.
+        self.folds.close();
+        self.folds.wait().await;
     }
 
     /// Ships what waits, and offers what rests once more. False if something could not be shipped.
@@ -284,7 +290,7 @@ impl Shipper {
     async fn fold(&self, segment: &PendingSegment) -> Result<Option<(SegmentReport, Bytes)>, Unshipped> {
         let (shared, portal, segment, spare) = (self.shared.clone(), self.portal.clone(), *segment, self.spare.clone());
         let fold = move || fold_segment(&shared, &segment, &spare).map(|batch| (told::report_acked(&batch), portal.written(&batch)));
-        let folded = tokio::task::spawn_blocking(fold).await;
+        let folded = self.folds.spawn_blocking(fold).await;
         match folded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
             Ok(written) => Ok(Some(written)),
             Err(JournalError::NoSuchSegment { .. }) => Ok(None),

@@ -56,7 +56,9 @@ impl RunningGateway {
         let (ready, became_ready) = oneshot::channel();
         let run = metering_gateway::run(config, Arc::new(SystemClock), listeners, stop.clone(), Some(ready));
         let ended = tokio::spawn(run);
-        let addresses = tokio::time::timeout(SOON, became_ready).await.expect("ready soon").expect("the gateway starts");
+        let Ok(addresses) = tokio::time::timeout(SOON, became_ready).await.expect("ready soon") else {
+            panic!("the gateway does not start: {:?}", ended.await);
+        };
         Self { addresses, stop, ended }
     }
 
