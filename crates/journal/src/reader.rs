@@ -7,7 +7,7 @@ use crate::found::{read_bounded, read_ends};
 use crate::identity::sync_dir;
 use crate::journal::Journal;
 use crate::names;
-use crate::record::{UsageRecord, decode};
+use crate::record::{UsageRecord, decode_into};
 use crate::salvage::{Remains, salvage, set_aside_in};
 use crate::segment::{Activation, Footer, HEADER_BYTES, SegmentInfo, SegmentKey, frame_at, next_frame, scan, verify};
 use crate::stream::lock;
@@ -52,6 +52,31 @@ impl SegmentReader {
 
     /// Its records in the order of appending. After an error there are no more.
     pub fn records(&self) -> impl Iterator<Item = Result<UsageRecord, JournalError>> + '_ {
+        self.payloads().map(|payload| {
+            let mut record = UsageRecord::default();
+            self.decode(&mut record, payload?).map(|()| record)
+        })
+    }
+
+    /// Shows its records in the order of appending, each in the place of the one before: a segment has tens of thousands, and they are long.
+    ///
+    /// # Errors
+    /// When a record cannot be read; those before it were shown.
+    pub fn each_record(&self, mut show: impl FnMut(&UsageRecord)) -> Result<(), JournalError> {
+        let mut record = UsageRecord::default();
+        for payload in self.payloads() {
+            self.decode(&mut record, payload?)?;
+            show(&record);
+        }
+        Ok(())
+    }
+
+    fn decode(&self, record: &mut UsageRecord, payload: &[u8]) -> Result<(), JournalError> {
+        let (stream, seq) = (self.info.stream, self.info.seq);
+        decode_into(record, payload).map_err(|source| JournalError::Record { stream, seq, source })
+    }
+
+    fn payloads(&self) -> impl Iterator<Item = Result<&[u8], JournalError>> {
         let seed = SegmentKey { journal_id: self.info.journal_id, stream: self.info.stream, seq: self.info.seq }.seed();
         let end = HEADER_BYTES + self.info.byte_length as usize;
         let mut offset = HEADER_BYTES;
@@ -65,8 +90,7 @@ impl SegmentReader {
                 return Some(Err(JournalError::Damaged { path, what: "a record's checksum does not match".to_owned() }));
             };
             offset = next_frame(offset, payload.len());
-            let (stream, seq) = (self.info.stream, self.info.seq);
-            Some(decode(payload).map_err(|source| JournalError::Record { stream, seq, source }))
+            Some(Ok(payload))
         })
     }
 }

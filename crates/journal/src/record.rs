@@ -41,36 +41,40 @@ const OUTCOME_SHIFT: u16 = 2;
 const KNOWN_FLAGS: u16 = 0b1111;
 
 /// Whether a record ends its call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RecordKind {
     /// The last record of the call, appended before the last byte of its answer.
+    #[default]
     Final,
     /// An additive record of a long exchange: it holds what was used since the one before.
     Interim,
 }
 
 /// Who gave the head of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AnsweredBy {
     /// The gateway itself (an error of its own, a redirect).
+    #[default]
     Gateway,
     /// The upstream. Only these are billable.
     Upstream,
 }
 
 /// What kind of key made the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum KeyMode {
     /// `tk_live_`: billed.
+    #[default]
     Live,
     /// `tk_test_`: never billed.
     Test,
 }
 
 /// How the exchange ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Outcome {
     /// The whole answer was handed to the client. Interim records also say this: nothing has gone wrong so far.
+    #[default]
     Complete,
     /// The client went away.
     Aborted,
@@ -111,6 +115,11 @@ impl Meters {
         *slot = item;
         self.len += 1;
         Ok(())
+    }
+
+    /// Takes all items out.
+    pub fn clear(&mut self) {
+        self.len = 0;
     }
 
     /// The items.
@@ -166,6 +175,16 @@ impl Dimensions {
         if bytes.len() > MAX_DIMENSIONS_BYTES { Err(RecordError::DimensionsTooLong(bytes.len())) } else { Ok(Self(bytes)) }
     }
 
+    /// Puts others in the place of these.
+    fn set(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+        if bytes.len() > MAX_DIMENSIONS_BYTES {
+            return Err(RecordError::DimensionsTooLong(bytes.len()));
+        }
+        self.0.clear();
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -173,7 +192,7 @@ impl Dimensions {
 }
 
 /// What a call used: all of a record but the receipt's part of it. An id of all zeros stands for "not known".
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
     /// When the call was admitted, microseconds UTC: the event time of a unary call.
     pub admitted_at: i64,
@@ -208,7 +227,7 @@ pub struct Usage {
 }
 
 /// A record as it stands in a segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UsageRecord {
     /// Final or interim.
     pub kind: RecordKind,
@@ -310,8 +329,9 @@ pub(crate) fn receipt_of(payload: &[u8]) -> Option<u64> {
     if payload.first() != Some(&RECORD_VERSION) { None } else { Some(u64::from_le_bytes(array(payload, 16)?)) }
 }
 
-/// Reads a record. Any bytes are answered with a record or an error, never a panic.
-pub(crate) fn decode(payload: &[u8]) -> Result<UsageRecord, RecordError> {
+/// Reads a record into the place of another one, because records are long and segments hold many: what is read of each is written once. Any bytes are
+/// answered with a record or an error, never a panic; after an error `record` is none.
+pub(crate) fn decode_into(record: &mut UsageRecord, payload: &[u8]) -> Result<(), RecordError> {
     let version = payload.first().copied().unwrap_or(0);
     if version != RECORD_VERSION {
         return Err(RecordError::UnknownVersion(version));
@@ -346,29 +366,30 @@ pub(crate) fn decode(payload: &[u8]) -> Result<UsageRecord, RecordError> {
     if payload.len() != expected {
         return Err(RecordError::Length { actual: payload.len(), expected });
     }
-    let mut meters = Meters::new();
+    let UsageRecord { usage, .. } = record;
+    usage.meters.clear();
     for place in payload[FIXED_BYTES..items_end].as_chunks::<METER_BYTES>().0 {
         let micro_units = i64::from_le_bytes(at(place, 16));
-        meters.push(MeterItem { meter: at(place, 0), micro_units, unique_hash: u64::from_le_bytes(at(place, 24)) })?;
+        usage.meters.push(MeterItem { meter: at(place, 0), micro_units, unique_hash: u64::from_le_bytes(at(place, 24)) })?;
     }
-    let usage = Usage {
-        admitted_at: i64::from_le_bytes(at(fixed, 24)),
-        duration_micros: u64::from_le_bytes(at(fixed, 32)),
-        namespace: at(fixed, 48),
-        subscription: at(fixed, 64),
-        plan_version: at(fixed, 80),
-        period_start: i64::from_le_bytes(at(fixed, 40)),
-        application: at(fixed, 96),
-        api_key: at(fixed, 112),
-        route: at(fixed, 128),
-        status: u16::from_le_bytes(at(fixed, 2)),
-        answered_by: if flags & FLAG_UPSTREAM == 0 { AnsweredBy::Gateway } else { AnsweredBy::Upstream },
-        key_mode: if flags & FLAG_TEST == 0 { KeyMode::Live } else { KeyMode::Test },
-        outcome,
-        meters,
-        dimensions: Dimensions::new(&payload[items_end..])?,
-    };
-    Ok(UsageRecord { kind, receipt: u64::from_le_bytes(at(fixed, 16)), part: u32::from_le_bytes(at(fixed, 8)), usage })
+    usage.dimensions.set(&payload[items_end..])?;
+    usage.admitted_at = i64::from_le_bytes(at(fixed, 24));
+    usage.duration_micros = u64::from_le_bytes(at(fixed, 32));
+    usage.namespace = at(fixed, 48);
+    usage.subscription = at(fixed, 64);
+    usage.plan_version = at(fixed, 80);
+    usage.period_start = i64::from_le_bytes(at(fixed, 40));
+    usage.application = at(fixed, 96);
+    usage.api_key = at(fixed, 112);
+    usage.route = at(fixed, 128);
+    usage.status = u16::from_le_bytes(at(fixed, 2));
+    usage.answered_by = if flags & FLAG_UPSTREAM == 0 { AnsweredBy::Gateway } else { AnsweredBy::Upstream };
+    usage.key_mode = if flags & FLAG_TEST == 0 { KeyMode::Live } else { KeyMode::Test };
+    usage.outcome = outcome;
+    record.kind = kind;
+    record.receipt = u64::from_le_bytes(at(fixed, 16));
+    record.part = u32::from_le_bytes(at(fixed, 8));
+    Ok(())
 }
 
 /// `N` bytes of a fixed block.

@@ -370,9 +370,11 @@ fn fold_segment(shared: &Shared, segment: &PendingSegment, spare: &Mutex<Room>) 
     };
     let room = std::mem::take(&mut *spare.lock().unwrap_or_else(PoisonError::into_inner));
     let mut fold = Fold::new(facts, room);
-    for record in Pace::new(ROWS_AT_ONCE).over(reader.records()) {
-        fold.add(&record?);
-    }
+    let mut pace = Pace::new(ROWS_AT_ONCE);
+    reader.each_record(|record| {
+        pace.done(1);
+        fold.add(record);
+    })?;
     let (batch, room) = fold.finish();
     *spare.lock().unwrap_or_else(PoisonError::into_inner) = room;
     Ok(batch)
