@@ -4,12 +4,13 @@ use std::{
     fmt,
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -42,11 +43,63 @@ pub struct Tunneled {
     io: Transport,
 }
 
+/// As `TcpStream::poll_read`, without the C library: around each call of the system it makes the thread one that may be cancelled, with two locked
+/// instructions, and a proxy makes four calls a request.
+fn poll_recv(stream: &TcpStream, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    let room = buffer.initialize_unfilled();
+    let received = ready!(poll_io(
+        |cx| stream.poll_read_ready(cx),
+        |calls| stream.try_io(Interest::READABLE, calls),
+        cx,
+        room.len(),
+        || Ok(rustix::net::recv(stream, &mut *room, RecvFlags::empty())?.0),
+    ))?;
+    buffer.advance(received);
+    Poll::Ready(Ok(()))
+}
+
+/// As `TcpStream::poll_write`; see [`poll_recv`].
+fn poll_send(stream: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    poll_io(
+        |cx| stream.poll_write_ready(cx),
+        |calls| stream.try_io(Interest::WRITABLE, calls),
+        cx,
+        bytes.len(),
+        || Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?),
+    )
+}
+
+/// Calls the system once the stream is ready, as it is for as long as the system does not say otherwise. What moves less than `most` bytes says so, too:
+/// the next call would move none.
+fn poll_io(
+    poll_ready: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
+    try_io: impl Fn(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
+    cx: &mut Context<'_>,
+    most: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(poll_ready(cx))?;
+        let mut moved = None;
+        let tried = try_io(&mut || {
+            let count = call()?;
+            moved = Some(count);
+            if (1..most).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (moved, tried) {
+            (Some(count), _) => return Poll::Ready(Ok(count)),
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+            // The system was not ready after all.
+            (None, _) => (),
+        }
+    }
+}
+
 impl AsyncRead for Transport {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tcp(stream) => poll_recv(stream, cx, buffer),
             Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -56,7 +109,7 @@ impl AsyncWrite for Transport {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => poll_send(stream, cx, bytes),
             Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
