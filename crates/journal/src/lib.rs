@@ -46,6 +46,7 @@ mod budget;
 mod catalog;
 mod commit;
 mod config;
+mod encoding;
 mod error;
 mod found;
 mod head;

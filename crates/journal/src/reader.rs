@@ -2,12 +2,13 @@
 
 use crate::budget::Budget;
 use crate::catalog::Pending;
+use crate::encoding::decode_into;
 use crate::error::{IoContext, JournalError};
 use crate::found::{read_bounded, read_ends};
 use crate::identity::sync_dir;
 use crate::journal::Journal;
 use crate::names;
-use crate::record::{UsageRecord, decode_into};
+use crate::record::UsageRecord;
 use crate::salvage::{Remains, salvage, set_aside_in};
 use crate::segment::{Activation, Footer, HEADER_BYTES, SegmentInfo, SegmentKey, frame_at, next_frame, scan, verify};
 use crate::stream::lock;
@@ -52,9 +53,10 @@ impl SegmentReader {
 
     /// Its records in the order of appending. After an error there are no more.
     pub fn records(&self) -> impl Iterator<Item = Result<UsageRecord, JournalError>> + '_ {
-        self.payloads().map(|payload| {
-            let mut record = UsageRecord::default();
-            self.decode(&mut record, payload?).map(|()| record)
+        let mut record = UsageRecord::default();
+        self.payloads().map(move |payload| {
+            self.decode(&mut record, payload?)?;
+            Ok(record.clone())
         })
     }
 

@@ -22,8 +22,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::encoding::{MAX_PAYLOAD_BYTES, receipt_of};
 use crate::pace::Pace;
-use crate::record::{MAX_PAYLOAD_BYTES, receipt_of};
 
 /// The version of the segment format that is written, and the newest that is read.
 pub const SEGMENT_VERSION: u32 = 1;

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::mpsc::{Receiver, Sender};
 
+use crate::encoding::{encode, encoded_len};
 use crate::error::{AppendError, Full};
 use crate::journal::Shared;
-use crate::record::{RecordKind, Usage, encode, encoded_len};
+use crate::record::{RecordKind, Usage};
 use crate::segment::{Activation, FOOTER_BYTES, FRAME_BYTES, HEADER_BYTES, MAX_RECORD_BYTES, frame_checksum, next_frame};
 use crate::stream::{Handover, NoSegment, Segment, Stream};
 
