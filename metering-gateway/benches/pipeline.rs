@@ -75,7 +75,7 @@ fn authenticate(c: &mut Criterion) {
             let index = store.index();
             b.iter(|| {
                 let shown = api_key::shown(caller.next().expect("a cycle"));
-                shown.and_then(|shown| api_key::find(index, &shown.digest, now, &metrics).map(|key| key.id)).is_ok()
+                shown.and_then(|shown| api_key::find(index, &shown.digest(), now, &metrics).map(|key| key.id)).is_ok()
             });
         });
         let mut generation = 1;

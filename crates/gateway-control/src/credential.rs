@@ -28,7 +28,8 @@ pub enum CredentialKind {
 
 impl CredentialKind {
     const ALL: [Self; 4] = [Self::Live, Self::Test, Self::Gateway, Self::Rest];
-    const PREFIX_LEN: usize = 8;
+    /// How many characters a prefix has.
+    pub const PREFIX_LEN: usize = 8;
 
     /// What the text of such a credential starts with; always eight characters.
     pub const fn prefix(self) -> &'static str {

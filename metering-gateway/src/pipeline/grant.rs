@@ -25,7 +25,7 @@ pub use limits::{AppliedLimit, HardQuota, PeriodQuotas};
 use limits::{applied_limits, limits_policy};
 use smallvec::SmallVec;
 
-use super::{respond::Failure, said::RATE_LIMIT_POLICY, standing::Standing};
+use super::{authenticate::api_key::Shown, respond::Failure, said::RATE_LIMIT_POLICY, standing::Standing};
 use crate::{
     core::{Core, FastMap},
     limits::places::NamespaceCalls,
@@ -86,6 +86,15 @@ pub struct Terms {
     route: Option<Arc<CompiledRoute>>,
 }
 
+/// What a core knows of a key that a caller shows.
+#[derive(Debug)]
+pub struct Known {
+    /// The digest of its text.
+    pub digest: KeyDigest,
+    /// What it may do, if that was found before and nothing has changed since.
+    pub grant: Option<Rc<Grant>>,
+}
+
 /// A core's grants.
 #[derive(Debug, Default)]
 pub struct Grants {
@@ -96,14 +105,12 @@ pub struct Grants {
 
 impl Grants {
     /// What a key may do on the route, if that was found before and nothing has changed since: one look-up then answers whose key it is, too.
-    pub fn known(&self, index: &Index, digest: &KeyDigest, route: &Arc<CompiledRoute>, now: Timestamp) -> Option<Rc<Grant>> {
-        let grants = self.grants.borrow();
-        let grant = grants.get(&place(digest, route.id))?;
-        let same = grant.version.get() == index.version && grant.key.digest == *digest && Arc::ptr_eq(&grant.route, route);
-        (same && !grant.key.expired(now)).then(|| {
-            grant.fetch();
-            grant.clone()
-        })
+    pub fn known(&self, index: &Index, shown: &Shown<'_>, route: &Arc<CompiledRoute>, now: Timestamp) -> Known {
+        let near = self.grants.borrow().get(&place(shown, route.id)).cloned();
+        // The digest takes about as long as the memory does.
+        near.iter().for_each(|grant| grant.fetch());
+        let digest = shown.digest();
+        Known { grant: near.filter(|grant| grant.is_of(&digest) && grant.is_as_found(index, route, now)), digest }
     }
 
     /// What the key may do on the route.
@@ -114,11 +121,11 @@ impl Grants {
         &self,
         core: &Core,
         index: &Index,
-        key: &CompiledKey,
+        (shown, key): (&Shown<'_>, &CompiledKey),
         route: &Arc<CompiledRoute>,
         now: Timestamp,
     ) -> Result<Rc<Grant>, Failure> {
-        let place = place(&key.digest, route.id);
+        let place = place(shown, route.id);
         if let Some(grant) = self.grants.borrow().get(&place).filter(|grant| grant.is_current(index, key, route)) {
             return Ok(grant.clone());
         }
@@ -141,9 +148,8 @@ impl Grants {
 }
 
 /// Where a grant is kept. Two that would stand in one place, which callers cannot bring about, replace each other.
-fn place(digest: &KeyDigest, route: RouteId) -> u64 {
-    let [first, ..] = digest.0.as_chunks::<8>().0 else { return 0 };
-    u64::from_le_bytes(*first) ^ route.uuid().as_u64_pair().1
+fn place(shown: &Shown<'_>, route: RouteId) -> u64 {
+    shown.distinction() ^ route.uuid().as_u64_pair().1
 }
 
 impl Grant {
@@ -190,6 +196,15 @@ impl Grant {
         self.told.lines().iter().step_by(CACHE_LINE).for_each(|byte| _ = black_box(*byte));
         _ = black_box(self.calls.open());
         period.hard.iter().for_each(|quota| _ = black_box(quota.cell.taken_ns()));
+    }
+
+    fn is_of(&self, digest: &KeyDigest) -> bool {
+        self.key.digest == *digest
+    }
+
+    /// Whether nothing has changed since it was found.
+    fn is_as_found(&self, index: &Index, route: &Arc<CompiledRoute>, now: Timestamp) -> bool {
+        self.version.get() == index.version && Arc::ptr_eq(&self.route, route) && !self.key.expired(now)
     }
 
     /// Whether this is what a new look-up would find. Other keys may have changed meanwhile, and rules that do not concern this one.

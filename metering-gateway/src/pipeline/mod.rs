@@ -31,7 +31,7 @@ use authenticate::api_key;
 use body::AnswerBody;
 use calendar::Timestamp;
 use caller::CallerStream;
-use grant::Grant;
+use grant::{Grant, Known};
 use http::{HeaderValue, Request, Response, Version, header};
 use respond::{About, Failure};
 use said::{Limits, Said};
@@ -145,16 +145,17 @@ async fn stages<'a>(
     if let Some(observed) = &found.observed {
         observed.route(route);
     }
-    let caller = api_key::shown(request.headers())?;
-    let known = core.grants.known(index, &caller.digest, route, now);
-    let key = known.as_ref().map_or_else(|| api_key::find(index, &caller.digest, now, &core.metrics), |known| Ok(&known.key))?;
+    let shown = api_key::shown(request.headers())?;
+    let Known { digest, grant: known } = core.grants.known(index, &shown, route, now);
+    let key = known.as_ref().map_or_else(|| api_key::find(index, &digest, now, &core.metrics), |known| Ok(&known.key))?;
     if let Some(observed) = &found.observed {
         observed.key(key);
     }
     let grant = match &known {
         Some(known) => known.clone(),
-        None => core.grants.get(core, index, key, route, now)?,
+        None => core.grants.get(core, index, (&shown, key), route, now)?,
     };
+    let key_place = shown.place;
     let grant = found.grant.get_or_init(|| grant);
     forward::check_length(route.max_request_body_bytes(config.max_request_body_bytes), request.headers())?;
     if peer.carries(&core.places, &grant.calls) {
@@ -166,8 +167,8 @@ async fn stages<'a>(
     let permit = admit::admit(core, grant.clone(), place, now).await?;
     let is_grpc = grpc::is_call(request);
     let deadline = if is_grpc { grpc::deadline(request.headers()) } else { None };
-    let exchange = meter::Exchange::open(core, peer.clone(), permit, caller.digest, is_grpc, found.observed.clone());
+    let exchange = meter::Exchange::open(core, peer.clone(), permit, digest, is_grpc, found.observed.clone());
     let request = unread.take().ok_or_else(|| Failure::internal("a call was answered twice"))?;
-    let call = forward::Call { request, path: &path, peer, request_id, key_place: caller.place, deadline, trace: found.trace };
+    let call = forward::Call { request, path: &path, peer, request_id, key_place, deadline, trace: found.trace };
     forward::forward(core, grant, exchange, call).await
 }

@@ -1,10 +1,13 @@
 //! Who is let through, and what the others are told (SEMANTICS P5, Q1, Q7, M8).
 
+use std::convert::Infallible;
+
 use calendar::{Clock as _, SystemClock};
 use gateway_control::{
-    credential::CredentialKind,
+    credential::{Credential, CredentialKind},
     policy::{EntryBody, SubscriptionState},
 };
+use metering_gateway::pipeline::authenticate::api_key;
 use quota::{RateLimit, Scope};
 use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde_json::Value;
@@ -47,6 +50,41 @@ async fn keys_are_checked() {
         problem(call().header("x-api-key", wrong), 401, "key-invalid").await;
     }
     problem(call().header("x-api-key", stage.world.test.reveal()), 403, "no-sandbox").await;
+    stage.gateway.stop().await;
+}
+
+/// Another key in whose place the gateway finds the one that calls.
+fn alike(key: &Credential) -> Credential {
+    let random = &key.reveal().as_bytes()[CredentialKind::PREFIX_LEN..][..32];
+    // Mixing turns the first eight characters by two more than the next: each pair of eights changes places and is turned by as much.
+    let mut text = [random[10..16].to_vec(), random[8..10].to_vec(), random[6..8].to_vec(), random[..6].to_vec()].concat();
+    text.extend(&random[16..]);
+    let index = |digit: u8| match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'A'..=b'Z' => digit - b'A' + 10,
+        _ => digit - b'a' + 36,
+    };
+    let bytes: Vec<u8> = text.into_iter().map(index).collect();
+    let fill = |out: &mut [u8]| Ok::<_, Infallible>(out.iter_mut().zip(&bytes).for_each(|(place, byte)| *place = *byte));
+    let Ok(alike) = Credential::generate(key.kind(), fill);
+    alike
+}
+
+#[tokio::test]
+async fn a_key_that_is_looked_for_where_another_stands_is_none() {
+    let stage = Stage::new().await;
+    let forged = alike(&stage.world.live);
+    let place = |key: &Credential| {
+        let fields = [("x-api-key".parse().expect("a name"), key.reveal().parse().expect("a value"))].into_iter().collect();
+        api_key::shown(&fields).expect("it is well-formed").distinction()
+    };
+    assert_ne!(forged.reveal(), stage.world.live.reveal());
+    assert_eq!(place(&forged), place(&stage.world.live));
+    for _ in 0..3 {
+        assert_eq!(stage.get("/weather/v1/echo").send().await.expect("an answer").status(), StatusCode::OK);
+        let call = stage.client.get(stage.gateway.url("/weather/v1/echo"));
+        problem(call.header("x-api-key", forged.reveal()), 401, "key-invalid").await;
+    }
     stage.gateway.stop().await;
 }
 

@@ -1,4 +1,4 @@
-//! API keys (SEMANTICS P5): garbage is refused by its checksum before anything is looked up, and only the digest is looked up.
+//! API keys (SEMANTICS P5): garbage is refused by its checksum before anything is looked up, and only the digest says whose a key is.
 
 use calendar::Timestamp;
 use gateway_control::credential::{self, CredentialKind, KeyDigest};
@@ -10,26 +10,37 @@ use crate::{
     policy::{entries::CompiledKey, index::Index},
 };
 
-/// What a caller shows that could be a key.
-#[derive(Debug, Clone, Copy)]
-pub struct Shown {
-    /// The digest of its text, by which an open exchange is checked again.
-    pub digest: KeyDigest,
+/// What a caller shows that could be a key. It is a secret.
+pub struct Shown<'a> {
+    text: &'a [u8],
     /// Where it stood.
     pub place: KeyPlace,
+}
+
+impl Shown<'_> {
+    /// By what it is looked up, and an open exchange checked again.
+    pub fn digest(&self) -> KeyDigest {
+        KeyDigest::of(self.text)
+    }
+
+    /// What differs between any two keys that were given out, and proves nothing: that takes the digest.
+    pub fn distinction(&self) -> u64 {
+        let random = self.text.get(CredentialKind::PREFIX_LEN..).unwrap_or_default();
+        random.as_chunks().0.iter().fold(0, |mixed: u64, piece| mixed.rotate_left(16) ^ u64::from_le_bytes(*piece))
+    }
 }
 
 /// Takes the caller's key.
 ///
 /// # Errors
 /// When there is none, or it is garbage.
-pub fn shown(headers: &HeaderMap) -> Result<Shown, Failure> {
+pub fn shown(headers: &HeaderMap) -> Result<Shown<'_>, Failure> {
     let (text, place) = presented(headers)?;
     match credential::kind_of(text) {
         Some(CredentialKind::Live | CredentialKind::Test) => (),
         _ => return Err(Failure::KeyInvalid),
     }
-    Ok(Shown { digest: KeyDigest::of(text), place })
+    Ok(Shown { text, place })
 }
 
 /// Finds a key that is good now.
