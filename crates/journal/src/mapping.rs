@@ -17,6 +17,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::hint::black_box;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -63,6 +64,9 @@ impl FlushMap {
 /// How many bytes of pages are made, or let go, at once: who waits for the processor has it in between.
 #[cfg(target_os = "linux")]
 const PAGES_AT_ONCE: usize = 256 * 1024;
+
+/// So many bytes come from memory at once.
+const CACHE_LINE: usize = 64;
 
 /// A segment file, mapped by its one owner.
 #[derive(Debug)]
@@ -118,6 +122,13 @@ impl SegmentMap {
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
+    }
+
+    /// Has the processor fetch the memory of so many bytes, which will be written soon: a store into memory that it does not have holds up all stores behind it.
+    #[inline]
+    pub fn fetch(&self, offset: usize, bytes: usize) {
+        let soon = self.0.get(offset..).unwrap_or_default();
+        soon.iter().take(bytes).step_by(CACHE_LINE).for_each(|byte| _ = black_box(*byte));
     }
 
     /// Stores `value` (little endian) at `offset` after everything that was written before: who finds it, finds all of it.

@@ -231,6 +231,8 @@ impl StreamWriter {
         head[4..8].copy_from_slice(&checksum.to_le_bytes());
         active.map.publish_u32(start, length as u32);
         self.end = next_frame(start, length);
+        // The next record is most likely as long as this one.
+        active.map.fetch(self.end, FRAME_BYTES + length);
         if self.records == 0 {
             self.first_at = at;
             active.file.first_at.store(at.cast_unsigned(), Relaxed);
