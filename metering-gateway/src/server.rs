@@ -146,7 +146,8 @@ pub async fn run(core: Rc<Core>, doors: Doors, stop: CancellationToken) -> io::R
     let timer = tokio::task::spawn_local(keep_time(core.clone()));
     let turns = core.clone();
     let turns = tokio::task::spawn_local(async move { turns.turns.drive().await });
-    let departures = tokio::task::spawn_local(http1::departures::drive());
+    let patient = core.clone();
+    let departures = tokio::task::spawn_local(http1::departures::drive(move || !patient.turns.is_contended()));
     let pool = core.pool.clone();
     let sharing = tokio::task::spawn_local(async move { pool.share().await });
     doors.accept(&core, &drain, stop.cancelled()).await;

@@ -9,6 +9,7 @@
 //!
 //! A busy core does not let the first of them go at once: while it worked, more has come, and its messages can leave with these. So it looks at its
 //! sockets again, for as long as that brings more and not too many wait. That halves how often an upstream is woken, and nobody waits for what has not come.
+//! While one namespace calls more than its share, nothing is held: what it sends would fill the time in which others wait.
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, task::Waker};
 
@@ -75,8 +76,8 @@ pub(super) fn join(wire: &Rc<Wire>, is_callers: bool) -> bool {
     })
 }
 
-/// Sends what waits at the end of each turn, without an end. One for each core.
-pub async fn drive() {
+/// Sends what waits at the end of each turn, without an end, or of some turns while the core `may_wait`. One for each core.
+pub async fn drive(may_wait: impl Fn() -> bool) {
     let _gone = Gone;
     // What one turn sends is bounded by its connections. A system that takes no more of one says so, which has nothing to do with the runtime's budget.
     unconstrained(async {
@@ -90,7 +91,7 @@ pub async fn drive() {
                 })
             })
             .await;
-            while DEPARTURES.with_borrow_mut(Departures::wait_for_more) {
+            while may_wait() && DEPARTURES.with_borrow_mut(Departures::wait_for_more) {
                 yield_now().await;
             }
             let (mut requests, mut answers) = DEPARTURES.with_borrow_mut(Departures::take);
@@ -160,7 +161,7 @@ mod tests {
     /// Runs tasks of their own beside whoever sends at the end of the turn.
     async fn on_a_core<T: 'static>(task: impl Future<Output = T> + 'static) -> T {
         let core = tokio::task::LocalSet::new();
-        core.spawn_local(drive());
+        core.spawn_local(drive(|| true));
         let task = core.spawn_local(task);
         core.run_until(async { timeout(SOON, task).await.expect("it takes a moment").expect("no panic") }).await
     }
@@ -223,7 +224,7 @@ mod tests {
         let (stream, mut peer) = pair().await;
         let wire = Wire::new(Transport::Tcp(stream), BytesMut::new(), None);
         let core = tokio::task::LocalSet::new();
-        let driver = core.spawn_local(drive());
+        let driver = core.spawn_local(drive(|| true));
         let ending = core.spawn_local(async move {
             tokio::task::yield_now().await;
             wire.with(|inner| inner.out().extend_from_slice(b"answer"));

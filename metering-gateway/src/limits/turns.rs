@@ -26,6 +26,8 @@ pub struct Turns {
     last: Cell<usize>,
     /// Several namespaces call until then.
     shared_until: Cell<u64>,
+    /// One of them calls more than its share until then.
+    contended_until: Cell<u64>,
     /// Namespaces in whose lines calls wait.
     waiting: RefCell<VecDeque<NamespaceTurns>>,
     driver: RefCell<Option<Waker>>,
@@ -73,6 +75,11 @@ impl Turns {
         }
     }
 
+    /// Whether one namespace calls, or called a moment ago, more than its share beside others.
+    pub fn is_contended(&self) -> bool {
+        self.tick.get() < self.contended_until.get()
+    }
+
     #[inline]
     fn may_begin(&self, namespace: &NamespaceTurns) -> bool {
         let own = Rc::as_ptr(&namespace.0).addr();
@@ -103,6 +110,7 @@ impl Turns {
     }
 
     fn line_up(&self, namespace: &NamespaceTurns) -> Rc<Spot> {
+        self.contended_until.set(self.tick.get() + OTHERS_TICKS);
         let spot = Rc::new(Spot::default());
         let mut line = namespace.0.line.borrow_mut();
         if line.is_empty() {
@@ -179,6 +187,7 @@ mod tests {
         if others_call {
             begin("quiet", &quiet).await.expect("no panic");
         }
+        assert!(!turns.is_contended());
         let mut calls: Vec<_> = (0..200).map(|_| begin("loud", &loud)).collect();
         yield_now().await;
         // One is given up while it waits.
@@ -190,6 +199,9 @@ mod tests {
             call.await.expect("no panic");
         }
         assert!(turns.waiting.borrow().is_empty() && loud.0.line.borrow().is_empty());
+        assert_eq!(turns.is_contended(), others_call);
+        (0..OTHERS_TICKS).for_each(|_| turns.tick());
+        assert!(!turns.is_contended(), "that was a while ago");
         driving.abort();
         order.take()
     }

@@ -65,7 +65,10 @@ fn alike(key: &Credential) -> Credential {
         _ => digit - b'a' + 36,
     };
     let bytes: Vec<u8> = text.into_iter().map(index).collect();
-    let fill = |out: &mut [u8]| Ok::<_, Infallible>(out.iter_mut().zip(&bytes).for_each(|(place, byte)| *place = *byte));
+    let fill = |out: &mut [u8]| {
+        out.iter_mut().zip(&bytes).for_each(|(place, byte)| *place = *byte);
+        Ok::<_, Infallible>(())
+    };
     let Ok(alike) = Credential::generate(key.kind(), fill);
     alike
 }
