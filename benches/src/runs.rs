@@ -150,7 +150,7 @@ impl Bench {
         let rate = median(&runs[haproxy], |run| run.per_second) / 2.0;
         let mut windows: Vec<Windows> = proxies.iter().map(|_| Windows::default()).collect();
         // Proxies differ by less than what the machine's neighbours do to a window.
-        for _ in 0..3 * WINDOWS {
+        for _ in 0..2 * WINDOWS {
             in_turns(&all, |number, proxy| {
                 windows[number].push(load.open_loop(proxy.address, CONNECTIONS, rate, WINDOW)?);
                 Ok(())

@@ -23,7 +23,8 @@ impl Shown<'_> {
         KeyDigest::of(self.text)
     }
 
-    /// What differs between any two keys that were given out, and proves nothing: that takes the digest.
+    /// What differs between any two keys that were given out, and proves nothing: that takes the digest. It tells 64 of the 190 random bits of a key, so it may
+    /// be kept where no key may.
     pub fn distinction(&self) -> u64 {
         let random = self.text.get(CredentialKind::PREFIX_LEN..).unwrap_or_default();
         random.as_chunks().0.iter().fold(0, |mixed: u64, piece| mixed.rotate_left(16) ^ u64::from_le_bytes(*piece))
