@@ -9,7 +9,7 @@
 //!
 //! A busy core does not let the first of them go at once: while it worked, more has come, and its messages can leave with these. So it looks at its
 //! sockets again, for as long as that brings more and not too many wait. That halves how often an upstream is woken, and nobody waits for what has not come.
-//! While one namespace calls more than its share, nothing is held: what it sends would fill the time in which others wait.
+//! While a loud namespace has more calls than it may begin, nothing is held: what it sends would fill the time in which others wait.
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, task::Waker};
 

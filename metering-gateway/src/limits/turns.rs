@@ -1,8 +1,9 @@
 //! Namespaces take turns on a core (SEMANTICS N2).
 //!
-//! A core works through what has come in its order. Where the calls of one namespace come so fast that a turn is full of them, those of the others would
-//! wait behind. So while several namespaces call, each begins only so many calls a turn; what is more waits in the namespace's own line and begins in the
-//! next turns, after what has come meanwhile. A namespace that is alone on a core never waits.
+//! A core works through what has come in its order. Where the calls of one namespace come so fast that turns are full of them, those of the others would
+//! wait behind. So while several namespaces call, one that makes a good part of all calls is loud: it begins only so many calls a turn; what is more waits in
+//! the namespace's own line and begins in the next turns, after what has come meanwhile. A namespace that is alone on a core never waits, nor does one of
+//! many that call alike.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,9 +13,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// How many calls a namespace may begin in a turn while others call too.
+/// How many calls a loud namespace may begin in a turn while others call too.
 const SHARE: u32 = 8;
-/// How long after its last call, in ticks of the core's timer, a namespace still counts as one of those that call.
+/// More than one call of so many makes a namespace loud.
+const LOUD_PART: u32 = 8;
+/// How long after its last call, in ticks of the core's timer, a namespace still counts as one of those that call, and as loud after it was.
 const OTHERS_TICKS: u64 = 10;
 
 /// A core's turns.
@@ -22,11 +25,14 @@ const OTHERS_TICKS: u64 = 10;
 pub struct Turns {
     turn: Cell<u64>,
     tick: Cell<u64>,
+    /// Calls since the last tick, and in the tick before.
+    calls: Cell<u32>,
+    calls_before: Cell<u32>,
     /// The namespace that began a call last; only ever compared.
     last: Cell<usize>,
     /// Several namespaces call until then.
     shared_until: Cell<u64>,
-    /// One of them calls more than its share until then.
+    /// A loud one had more calls than it may begin until then.
     contended_until: Cell<u64>,
     /// Namespaces in whose lines calls wait.
     waiting: RefCell<VecDeque<NamespaceTurns>>,
@@ -39,6 +45,10 @@ pub struct NamespaceTurns(Rc<Part>);
 
 #[derive(Debug, Default)]
 struct Part {
+    /// The tick in which `calls` were counted.
+    tick: Cell<u64>,
+    calls: Cell<u32>,
+    loud_until: Cell<u64>,
     /// The turn in which `begun` was counted.
     turn: Cell<u64>,
     begun: Cell<u32>,
@@ -65,6 +75,7 @@ impl Turns {
     /// The core's timer.
     pub fn tick(&self) {
         self.tick.set(self.tick.get() + 1);
+        self.calls_before.set(self.calls.replace(0));
     }
 
     /// A call of a namespace begins, now or in one of the next turns.
@@ -75,7 +86,7 @@ impl Turns {
         }
     }
 
-    /// Whether one namespace calls, or called a moment ago, more than its share beside others.
+    /// Whether a loud namespace has, or had a moment ago, more calls than it may begin beside others.
     pub fn is_contended(&self) -> bool {
         self.tick.get() < self.contended_until.get()
     }
@@ -87,14 +98,29 @@ impl Turns {
         if last != own && last != 0 {
             self.shared_until.set(self.tick.get() + OTHERS_TICKS);
         }
-        if self.tick.get() >= self.shared_until.get() {
+        let part = &namespace.0;
+        let is_loud = self.count(part);
+        if !is_loud || self.tick.get() >= self.shared_until.get() {
             return true;
         }
-        let part = &namespace.0;
         let begun = if part.turn.replace(self.turn.get()) == self.turn.get() { part.begun.get() } else { 0 };
         let may = begun < SHARE && part.line.borrow().is_empty();
         part.begun.set(begun + u32::from(may));
         may
+    }
+
+    /// Counts a call. True if the namespace is loud: of the calls of this tick, or of as many as the last one had, a good part is its own.
+    #[inline]
+    fn count(&self, part: &Part) -> bool {
+        let tick = self.tick.get();
+        let all = self.calls.get() + 1;
+        self.calls.set(all);
+        let own = if part.tick.replace(tick) == tick { part.calls.get() + 1 } else { 1 };
+        part.calls.set(own);
+        if own > SHARE.max(all.max(self.calls_before.get()) / LOUD_PART) {
+            part.loud_until.set(tick + OTHERS_TICKS);
+        }
+        tick < part.loud_until.get()
     }
 
     async fn wait(&self, namespace: &NamespaceTurns) {
@@ -225,5 +251,30 @@ mod tests {
         (0..OTHERS_TICKS).for_each(|_| turns.tick());
         assert_eq!(waited(), 0, "the other has been silent for a while");
         assert_eq!(LocalSet::new().run_until(order(false)).await.len(), 199);
+    }
+
+    #[test]
+    fn of_many_that_call_alike_none_waits_and_a_loud_one_among_them_does() {
+        let turns = Turns::default();
+        let many: Vec<NamespaceTurns> = (0..50).map(|_| NamespaceTurns::default()).collect();
+        // Each calls twice its share at a go, as who sends one call after another does.
+        let calls = |each: u32| many.iter().flat_map(move |one| std::iter::repeat_n(one, each as usize));
+        let alike = || {
+            (0..5).all(|tick| {
+                calls(if tick == 0 { SHARE } else { 2 * SHARE }).all(|one| turns.may_begin(one)) && {
+                    turns.tick();
+                    true
+                }
+            })
+        };
+        assert!(alike());
+        assert!(!turns.is_contended());
+        let waited = (0..1000).filter(|_| !turns.may_begin(&many[0])).count();
+        assert!(waited > 800, "only {waited} of the loud one's 1000 calls waited");
+        assert!(calls(SHARE).skip(SHARE as usize).all(|one| turns.may_begin(one)), "the others do not wait for it");
+        turns.tick();
+        assert!(!turns.may_begin(&many[0]), "it is loud beyond a tick");
+        (0..OTHERS_TICKS).for_each(|_| turns.tick());
+        assert!(alike(), "it calls like the others again");
     }
 }
