@@ -141,10 +141,14 @@ impl RateOfUse {
     }
 }
 
+/// More is asked for when so small a part of what should be held is left.
+const LOW_WATER_PART: i64 = 4;
+
 /// How much a gateway asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizing {
-    /// How long the units held should last at the rate of use. Longer means fewer exchanges, and more units out of reach of other gateways.
+    /// How long the units held should last at the rate of use. Longer means fewer exchanges, and more units out of reach of other gateways until they recall
+    /// them.
     pub horizon_ns: u64,
     /// The most to hold.
     pub max_microunits: i64,
@@ -152,7 +156,7 @@ pub struct Sizing {
 
 impl Default for Sizing {
     fn default() -> Self {
-        Self { horizon_ns: 2 * NANOS_PER_SECOND, max_microunits: 100_000 * MICROUNITS_PER_UNIT }
+        Self { horizon_ns: 4 * NANOS_PER_SECOND, max_microunits: 100_000 * MICROUNITS_PER_UNIT }
     }
 }
 
@@ -163,10 +167,10 @@ impl Sizing {
         i64::try_from(worth).unwrap_or(i64::MAX).min(self.max_microunits).max(MICROUNITS_PER_UNIT)
     }
 
-    /// What to ask for: nothing above the low-water mark, which is half the target, and what is missing to the target below it.
+    /// What to ask for: nothing above the low-water mark, which is a quarter of the target (a second's worth), and what is missing to the target below it.
     pub fn want(&self, rate: &RateOfUse, remaining: i64) -> i64 {
         let target = self.target(rate);
-        if remaining > target / 2 { 0 } else { target.saturating_sub(remaining) }
+        if remaining > target / LOW_WATER_PART { 0 } else { target.saturating_sub(remaining) }
     }
 
     /// What to hand back unasked: all beyond twice the target.
@@ -238,9 +242,9 @@ mod tests {
         }
         assert!((99 * UNIT..=100 * UNIT).contains(&rate.per_second()), "{}", rate.per_second());
         let target = sizing.target(&rate);
-        assert!((198 * UNIT..=200 * UNIT).contains(&target));
-        assert_eq!(sizing.want(&rate, target / 2 + 1), 0);
-        assert_eq!(sizing.want(&rate, target / 2), target - target / 2);
+        assert!((396 * UNIT..=400 * UNIT).contains(&target));
+        assert_eq!(sizing.want(&rate, target / LOW_WATER_PART + 1), 0);
+        assert_eq!(sizing.want(&rate, target / LOW_WATER_PART), target - target / LOW_WATER_PART);
         assert_eq!(sizing.want(&rate, -UNIT), target + UNIT);
         assert_eq!(sizing.surplus(&rate, 3 * target), target);
         assert_eq!(sizing.surplus(&rate, target), 0);
