@@ -1,10 +1,11 @@
 //! A mock portal: it feeds the policy, changes it at a chosen rate, takes usage, grants every lease, and counts what it took.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -26,9 +27,9 @@ use gateway_control::{
     lease::{LeaseExchange, LeaseGrant, LeaseGrants},
     policy::{EntryBody, Generation, PolicyEvent},
     units::Micros,
-    usage::{BatchAck, UsageBatch},
+    usage::{BatchAck, SegmentRef, UsageBatch},
 };
-use ids::{MeterId, Uuid};
+use ids::{JournalId, MeterId, Uuid};
 use quota::MICROUNITS_PER_UNIT;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -69,7 +70,28 @@ pub struct Portal {
     pub refuses_usage: AtomicBool,
     /// Calls that usage batches told of.
     pub calls: AtomicU64,
+    streams: Mutex<BTreeMap<(JournalId, u16), Taken>>,
     feeds: AtomicU64,
+}
+
+/// Which segments of a stream were taken.
+#[derive(Debug, Default)]
+struct Taken {
+    /// All before this one.
+    next: u64,
+    /// And these, before which some are missing.
+    beyond: BTreeSet<u64>,
+}
+
+impl Taken {
+    /// Takes one. False if it was taken before.
+    fn take(&mut self, seq: u64) -> bool {
+        let is_new = seq >= self.next && self.beyond.insert(seq);
+        while self.beyond.remove(&self.next) {
+            self.next += 1;
+        }
+        is_new
+    }
 }
 
 impl MockPortal {
@@ -87,6 +109,7 @@ impl MockPortal {
             changed: AtomicU64::new(0),
             refuses_usage: AtomicBool::new(false),
             calls: AtomicU64::new(0),
+            streams: Mutex::default(),
             feeds: AtomicU64::new(0),
         });
         let router = Router::new()
@@ -175,6 +198,14 @@ async fn feed(portal: Arc<Portal>, position: Position, sender: mpsc::Sender<Byte
 }
 
 impl Portal {
+    /// Takes a segment: whether it is a new one, and up to which all of its stream are here. A gateway that is behind sends the newest before older ones, and
+    /// takes a portal that has less in a row than it said for one that was restored.
+    fn take(&self, SegmentRef { journal_id, stream, seq, .. }: &SegmentRef) -> (bool, Option<u64>) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = streams.entry((*journal_id, *stream)).or_default();
+        (taken.take(*seq), taken.next.checked_sub(1))
+    }
+
     /// A key that expires at another instant than before: it still works.
     fn changed_key(&self) -> gateway_control::policy::ApiKey {
         let count = self.changed.fetch_add(1, Relaxed);
@@ -191,10 +222,12 @@ async fn usage(State(portal): State<Arc<Portal>>, body: Bytes) -> Response {
     // On a thread beside the portal's: a batch takes milliseconds, and leases must not wait for it.
     let read = tokio::task::spawn_blocking(move || serde_json::from_slice::<UsageBatch>(&body));
     let Ok(Ok(batch)) = read.await else { return StatusCode::BAD_REQUEST.into_response() };
-    let meter: MeterId = World::meter();
-    let calls: u64 = batch.rows.iter().filter(|row| row.key.meter == meter).map(|row| row.count).sum();
-    portal.calls.fetch_add(calls, Relaxed);
-    let through = Some(batch.segment.seq);
+    let (is_new, through) = portal.take(&batch.segment);
+    if is_new {
+        let meter: MeterId = World::meter();
+        let calls: u64 = batch.rows.iter().filter(|row| row.key.meter == meter).map(|row| row.count).sum();
+        portal.calls.fetch_add(calls, Relaxed);
+    }
     Json(BatchAck { ledger_epoch: EPOCH, accepted_through: through, safe_through: through }).into_response()
 }
 
@@ -209,4 +242,19 @@ async fn leases(Json(exchange): Json<LeaseExchange>) -> Json<LeaseGrants> {
         lasts_ms: 600_000,
     });
     Json(LeaseGrants { ledger_epoch: EPOCH, exchange: exchange.exchange, grants: grants.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_it_has_in_a_row() {
+        let mut taken = Taken::default();
+        let mut take = |seq| (taken.take(seq), taken.next);
+        assert_eq!(
+            [0, 1, 5, 2, 5, 3, 4, 1].map(&mut take),
+            [(true, 1), (true, 2), (true, 2), (true, 3), (false, 3), (true, 4), (true, 6), (false, 6)]
+        );
+    }
 }
