@@ -36,9 +36,40 @@ impl Dirty<'_> {
     pub fn write_out(&self) -> io::Result<()> {
         match &self.part {
             None => self.file.sync_data(),
-            Some((map, bytes)) => map.flush(bytes),
+            Some((map, bytes)) => {
+                #[cfg(target_os = "linux")]
+                begin_writing(self.file, bytes)?;
+                map.flush(bytes)
+            }
         }
     }
+}
+
+/// How many bytes the system begins to write at once.
+#[cfg(target_os = "linux")]
+const WRITTEN_AT_ONCE: u64 = 128 * 1024;
+
+/// Has the system begin to write whole pages of a file, a few at a time: a flush that finds all of them to be written takes them in one go, for which a call on
+/// the same processor would have to wait. The last page, which is still being filled, is left to the flush, as is all of what is few.
+#[cfg(target_os = "linux")]
+fn begin_writing(file: &File, bytes: &Range<u64>) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let (start, end) = (bytes.start - bytes.start % PAGE_BYTES, bytes.end - bytes.end % PAGE_BYTES);
+    if end.saturating_sub(start) <= WRITTEN_AT_ONCE {
+        return Ok(());
+    }
+    for offset in crate::pace::Pace::new(1).over((start..end).step_by(WRITTEN_AT_ONCE as usize)) {
+        let length = WRITTEN_AT_ONCE.min(end - offset);
+        // SAFETY: the call takes numbers only, and the file is open while it is borrowed.
+        let begun =
+            unsafe { libc::sync_file_range(file.as_raw_fd(), offset.cast_signed(), length.cast_signed(), libc::SYNC_FILE_RANGE_WRITE) };
+        if begun != 0 {
+            let error = io::Error::last_os_error();
+            // Where the system cannot begin, the flush does all of it.
+            return if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) { Ok(()) } else { Err(error) };
+        }
+    }
+    Ok(())
 }
 
 /// A second mapping of a segment's file, through which nothing is read or written: by it the keeper names the pages that it wants on the disk.
@@ -61,9 +92,15 @@ impl FlushMap {
     }
 }
 
-/// How many bytes of pages are made, or let go, at once: who waits for the processor has it in between.
+/// The unit in which the system keeps files in memory.
 #[cfg(target_os = "linux")]
-const PAGES_AT_ONCE: usize = 256 * 1024;
+const PAGE_BYTES: u64 = 4_096;
+
+/// How many bytes of pages are made at once, some microseconds each, and how many are let go: who waits for the processor has it in between.
+#[cfg(target_os = "linux")]
+const MADE_AT_ONCE: usize = 32 * 1024;
+#[cfg(target_os = "linux")]
+const LET_GO_AT_ONCE: usize = 256 * 1024;
 
 /// So many bytes come from memory at once.
 const CACHE_LINE: usize = 64;
@@ -92,8 +129,8 @@ impl SegmentMap {
         #[cfg(not(target_os = "linux"))]
         let _ = end;
         #[cfg(target_os = "linux")]
-        for offset in crate::pace::Pace::new(1).over((0..end).step_by(PAGES_AT_ONCE)) {
-            let length = PAGES_AT_ONCE.min(end - offset);
+        for offset in crate::pace::Pace::new(1).over((0..end).step_by(MADE_AT_ONCE)) {
+            let length = MADE_AT_ONCE.min(end - offset);
             if let Err(error) = self.0.advise_range(memmap2::Advice::PopulateWrite, offset, length) {
                 return tracing::debug!(%error, "a segment's pages are not made ahead");
             }
@@ -103,8 +140,8 @@ impl SegmentMap {
     /// Unmaps the segment, a few pages at a time. The bytes stay in the file.
     pub fn release(self) {
         #[cfg(target_os = "linux")]
-        for offset in crate::pace::Pace::new(1).over((0..self.0.len()).step_by(PAGES_AT_ONCE)) {
-            let length = PAGES_AT_ONCE.min(self.0.len() - offset);
+        for offset in crate::pace::Pace::new(1).over((0..self.0.len()).step_by(LET_GO_AT_ONCE)) {
+            let length = LET_GO_AT_ONCE.min(self.0.len() - offset);
             // SAFETY: of a shared file mapping only the way to the pages goes; what was stored is in the page cache, and nobody reads it here any more.
             if unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, length) }.is_err() {
                 // All of it goes with the mapping.
