@@ -38,7 +38,7 @@ impl Dirty<'_> {
             None => self.file.sync_data(),
             Some((map, bytes)) => {
                 #[cfg(target_os = "linux")]
-                begin_writing(self.file, bytes)?;
+                begin_writing(self.file, bytes);
                 map.flush(bytes)
             }
         }
@@ -50,13 +50,14 @@ impl Dirty<'_> {
 const WRITTEN_AT_ONCE: u64 = 128 * 1024;
 
 /// Has the system begin to write whole pages of a file, a few at a time: a flush that finds all of them to be written takes them in one go, for which a call on
-/// the same processor would have to wait. The last page, which is still being filled, is left to the flush, as is all of what is few.
+/// the same processor would have to wait. The last page, which is still being filled, is left to the flush, as is all of what is few, or cannot be begun: the
+/// flush says whether everything is on the disk.
 #[cfg(target_os = "linux")]
-fn begin_writing(file: &File, bytes: &Range<u64>) -> io::Result<()> {
+fn begin_writing(file: &File, bytes: &Range<u64>) {
     use std::os::fd::AsRawFd as _;
     let (start, end) = (bytes.start - bytes.start % PAGE_BYTES, bytes.end - bytes.end % PAGE_BYTES);
     if end.saturating_sub(start) <= WRITTEN_AT_ONCE {
-        return Ok(());
+        return;
     }
     for offset in crate::pace::Pace::new(1).over((start..end).step_by(WRITTEN_AT_ONCE as usize)) {
         let length = WRITTEN_AT_ONCE.min(end - offset);
@@ -64,12 +65,9 @@ fn begin_writing(file: &File, bytes: &Range<u64>) -> io::Result<()> {
         let begun =
             unsafe { libc::sync_file_range(file.as_raw_fd(), offset.cast_signed(), length.cast_signed(), libc::SYNC_FILE_RANGE_WRITE) };
         if begun != 0 {
-            let error = io::Error::last_os_error();
-            // Where the system cannot begin, the flush does all of it.
-            return if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) { Ok(()) } else { Err(error) };
+            return tracing::debug!(error = %io::Error::last_os_error(), "a flush is not begun in pieces");
         }
     }
-    Ok(())
 }
 
 /// A second mapping of a segment's file, through which nothing is read or written: by it the keeper names the pages that it wants on the disk.
